@@ -1,0 +1,41 @@
+"""Geometry: the shape of one op as a kernel sees it; the key of a LatencyTable row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+KernelOp = Literal["conv", "depthwise", "linear", "add", "mul", "pool", "global_pool", "activation", "copy", "convert"]
+
+
+@dataclass(frozen=True, order=True)
+class Geometry:
+    """Shape of one op, batch 1.
+
+    Attributes:
+        op: `conv` is any convolution with more than one input channel per group (1x1 included); `linear` is a matrix by
+            `out_width` columns (1 for a plain linear); `mul` with `in_height` 1 broadcasts a per-channel gate over a plane;
+            `copy` moves data (concatenation, permute, explicit padding); `convert` changes the data type of a tensor.
+        in_channels, out_channels: over all groups.
+        kernel, stride, dilation: height, width.
+    """
+
+    op: KernelOp
+    in_channels: int
+    out_channels: int
+    in_height: int
+    in_width: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates when dense; 0 for ops that only move or combine data."""
+        if self.op not in ("conv", "depthwise", "linear"):
+            return 0
+        window = self.kernel[0] * self.kernel[1]
+        return self.out_channels * self.out_height * self.out_width * (self.in_channels // self.groups) * window
