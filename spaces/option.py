@@ -45,7 +45,9 @@ class Option:
         if self.bits not in BITS:
             raise UserError(f"unsupported bits {self.bits!r}: use one of {', '.join(map(str, BITS))}")
         if not 0.0 <= self.sparsity < 1.0 or (self.sparsity == 0.0) != (self.structure == "dense"):
-            raise UserError(f"sparsity {self.sparsity} does not fit structure {self.structure}: dense means 0, all else in (0, 1)")
+            raise UserError(
+                f"sparsity {self.sparsity} does not fit structure {self.structure}: dense means 0, all else in (0, 1)"
+            )
 
     def __str__(self) -> str:
         share = "" if self.structure == "dense" else f" {self.sparsity:.0%}"

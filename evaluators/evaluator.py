@@ -1,0 +1,144 @@
+"""PlanEvaluator: the loss of a Plan, computed as the network will be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from ..compressors.candidate import Candidate
+from ..compressors.database import LayerDatabase
+from ..compressors.quantization import Quantizer
+from ..compressors.recovery import Moments, StatisticsCorrection, dense_moments, fold
+from ..spaces.groups import Group
+from ..spaces.layers import find_layers
+from ..spaces.network import INPUT, Network
+from ..spaces.option import Option
+from ..spaces.plan import Plan
+from ..spaces.remove_channels import remove_channels
+from .loss import divergence, memory_format
+from .prefix_cache import PrefixCache
+
+
+class PlanEvaluator:
+    """Losses of Plans on one set of samples: KL to the dense network after statistics correction on the same samples.
+
+    Args:
+        network: the captured, uncompressed network.
+        groups: those whose channels may be removed.
+        database: holds every (Layer, Option) that the Plans use.
+        quantizers: of every tensor of the network.
+        samples: inputs, shape (samples, ...).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        groups: Sequence[Group],
+        database: LayerDatabase,
+        quantizers: Mapping[str, Quantizer],
+        samples: torch.Tensor,
+    ) -> None:
+        self.network = network
+        self.groups = tuple(groups)
+        self.database = database
+        self.quantizers = quantizers
+        self.samples = samples.contiguous(memory_format=memory_format(samples))
+        self.dense = dense_candidate(network)
+        with torch.inference_mode():
+            self._moments = dense_moments(self.dense, self.samples)
+            self.dense_outputs = self.dense.run(self.samples)
+        self._cache = PrefixCache(network)
+        self._losses: dict[Plan, float] = {}
+
+    def candidate(self, plan: Plan) -> Candidate:
+        """The network that a Plan means, before any correction."""
+        stitched = self.database.weights(self.network, self.groups, plan)
+        whole = replace(self.network, tensors={**self.network.tensors, **stitched.tensors})
+        groups = [group for group in self.groups if group.name in stitched.kept]
+        rows = kept_rows(groups, stitched.kept, self.network)
+        scales = {name: _subset(scale, rows.get(name)) for name, scale in stitched.scales.items()}
+        return Candidate.of(plan, remove_channels(whole, groups, stitched.kept), self.quantizers, scales)
+
+    def loss(self, plan: Plan) -> float:
+        """The loss of a Plan; each Plan is computed once."""
+        if plan not in self._losses:
+            with torch.inference_mode():
+                self._losses[plan] = self._loss(plan)
+        return self._losses[plan]
+
+    def remember(self, losses: Mapping[Plan, float]) -> None:
+        """Losses that were computed before, on the same samples: they are not computed again."""
+        self._losses.update(losses)
+
+    def _loss(self, plan: Plan) -> float:
+        candidate = self.candidate(plan)
+        correction = StatisticsCorrection(self._kept_moments(plan))
+        start, values = self._cache.longest(plan)
+        if start < 0:
+            values = {INPUT: candidate.input_value(self.samples)}
+        last_use = {name: op.name for op in candidate.network.ops for name in op.inputs}
+        for position, op in enumerate(candidate.network.ops):
+            if position <= start:
+                continue
+            values[op.name] = candidate.step(op, values, correction)
+            for name in op.inputs:
+                if last_use[name] == op.name and name != candidate.network.output:
+                    values.pop(name, None)
+            self._cache.store(position, plan, values)
+        return divergence(self.dense_outputs, candidate.finish(values[candidate.network.output]))
+
+    def recovered(self, plan: Plan) -> Candidate:
+        """The network that a Plan means, with the statistics correction for the samples folded in."""
+        with torch.inference_mode():
+            candidate = self.candidate(plan)
+            correction = StatisticsCorrection(self._kept_moments(plan))
+            candidate.run(self.samples, correction)
+            return fold(candidate, correction)
+
+    def shape(self, plan: Plan) -> Network:
+        """The Network that a Plan leaves, removed channels gone; its weights are not compressed."""
+        kept = self._kept(plan)
+        return remove_channels(self.network, [group for group in self.groups if group.name in kept], kept)
+
+    def _kept(self, plan: Plan) -> dict[str, torch.Tensor]:
+        """The channels that remain, by name of each Group from which a Plan removes some."""
+        leaders = {group: plan[group.producers[0].op] for group in self.groups}
+        return {
+            group.name: self.database.channels(group, leader.sparsity).kept
+            for group, leader in leaders.items()
+            if leader.structure == "channel"
+        }
+
+    def _kept_moments(self, plan: Plan) -> dict[str, Moments]:
+        rows = kept_rows(self.groups, self._kept(plan), self.network)
+        return {
+            name: Moments(_subset(value.mean, rows.get(name)), _subset(value.variance, rows.get(name)))
+            for name, value in self._moments.items()
+        }
+
+
+def dense_candidate(network: Network) -> Candidate:
+    """The uncompressed network in fp32."""
+    return Candidate.of(Plan.of({layer.name: Option("dense", 0.0, 32) for layer in find_layers(network)}), network, {}, {})
+
+
+def kept_rows(groups: Sequence[Group], kept: Mapping[str, torch.Tensor], network: Network) -> dict[str, torch.Tensor]:
+    """Indices of the output channels that remain, for every Layer that loses some."""
+    masks: dict[str, torch.Tensor] = {}
+    for group in groups:
+        if group.name not in kept:
+            continue
+        removed = torch.ones(group.channels, dtype=torch.bool)
+        removed[kept[group.name]] = False
+        for span in group.producers:
+            mask = masks.setdefault(span.op, torch.ones(len(network.tensors[f"{span.op}.bias"]), dtype=torch.bool))
+            channels = torch.nonzero(removed).flatten() * span.repeat + span.offset
+            for extra in range(span.repeat):
+                mask[channels + extra] = False
+    return {name: torch.nonzero(mask).flatten() for name, mask in masks.items()}
+
+
+def _subset(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    return values if rows is None else values[rows]

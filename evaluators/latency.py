@@ -1,0 +1,243 @@
+"""Latency of a Plan: the sum of its ops' table rows and conversions, on the target's fitted end-to-end line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..kernels.geometry import Geometry, KernelOp
+from ..kernels.table import LatencyTable
+from ..spaces.datatypes import DataType, conversions, data_types
+from ..spaces.groups import Group
+from ..spaces.layers import Layer, find_layers
+from ..spaces.network import INPUT, Network, Op
+from ..spaces.option import Bits, Option, Structure
+from ..spaces.plan import Plan
+from ..spaces.remove_channels import remove_channels
+from ..spaces.space import kept_channels
+
+_TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
+#: Ops that cost nothing: the kernels read the tensor under its new shape, or a part of it, where it lies.
+_FREE = frozenset({"reshape"})
+
+
+@dataclass(frozen=True)
+class OpLatency:
+    """Time of one op of a Plan, or of one conversion; microseconds, with the 10th and 90th percentile."""
+
+    name: str
+    op: str
+    microseconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PlanLatency:
+    """Latency of a Plan in milliseconds, with the 10th and 90th percentile, and where it goes."""
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    ops: tuple[OpLatency, ...]
+
+
+class LatencyEvaluator:
+    """Latencies of Plans of one Network on one target.
+
+    Args:
+        network: the captured, uncompressed network.
+        groups: those whose channels may be removed.
+    """
+
+    def __init__(self, network: Network, groups: Sequence[Group], table: LatencyTable) -> None:
+        self.network = network
+        self.table = table
+        self.layers = {layer.name: layer for layer in find_layers(network)}
+        self._leaders = {group.name: group.producers[0].op for group in groups}
+        self._groups = {group.name: group for group in groups}
+        self._channels = {name: _channels(shape, self._last_axis(name)) for name, shape in network.shapes.items()}
+        self._shares = self._channel_shares()
+        self._touching = {group.name: self._ops_touching(group) for group in groups}
+        self._rows: dict[tuple[object, ...], OpLatency] = {}
+        self._last_types: tuple[Plan, dict[str, DataType]] | None = None
+
+    def _last_axis(self, name: str) -> bool:
+        """Whether the channels of a tensor are its last axis: those of a linear over tokens."""
+        return name != INPUT and len(self.network.shapes[name]) != 3
+
+    def _channel_shares(self) -> dict[str, dict[str, float]]:
+        """For every tensor, how many of its channels go when one channel of each Group goes; found by removing some."""
+        bare = replace(self.network, tensors={name: tensor.to("meta") for name, tensor in self.network.tensors.items()})
+        shares: dict[str, dict[str, float]] = {name: {} for name in self.network.shapes}
+        for group in self._groups.values():
+            kept = torch.arange(1)
+            smaller = remove_channels(bare, [group], {group.name: kept})
+            for name, shape in smaller.shapes.items():
+                gone = self._channels[name] - _channels(shape, self._last_axis(name))
+                if gone:
+                    shares[name][group.name] = gone / (group.channels - 1)
+        return shares
+
+    def _ops_touching(self, group: Group) -> list[Op]:
+        """Ops that read or write a Group's channels, its producers left out."""
+        producers = {span.op for span in group.producers}
+        touched = {name for name, shares in self._shares.items() if group.name in shares}
+        return [op for op in self.network.ops if op.name not in producers and touched.intersection((op.name, *op.inputs))]
+
+    def channels(self, tensor: str, kept: Mapping[str, int]) -> int:
+        """Channels of a tensor when only `kept[group]` channels of some Groups remain."""
+        count = float(self._channels[tensor])
+        for group, share in self._shares[tensor].items():
+            if group in kept:
+                count -= share * (self._groups[group].channels - kept[group])
+        return round(count)
+
+    def kept(self, plan: Mapping[str, Option]) -> dict[str, int]:
+        """Channels that a Plan keeps of each Group it removes channels of."""
+        return {
+            group: kept_channels(self._groups[group].channels, plan[leader].sparsity)
+            for group, leader in self._leaders.items()
+            if plan[leader].structure == "channel"
+        }
+
+    def supports(self, layer: Layer, structure: Structure, bits: Bits) -> bool:
+        """Whether the table has a kernel for a Layer in that structure and weight format."""
+        return self.table.supports(self.layer_geometry(layer.name, {}), "dense" if structure == "channel" else structure, bits)
+
+    def layer_geometry(self, name: str, kept: Mapping[str, int]) -> Geometry:
+        """Geometry of a Layer when Groups keep only so many channels."""
+        layer, op = self.layers[name], self.network.op(name)
+        inputs, outputs = self.channels(op.inputs[0], kept), self.channels(name, kept)
+        return Geometry(
+            op="depthwise" if layer.depthwise else ("conv" if layer.kind == "conv2d" else "linear"),
+            in_channels=inputs,
+            out_channels=outputs,
+            in_height=layer.in_size[0],
+            in_width=layer.in_size[1],
+            out_height=layer.out_size[0],
+            out_width=layer.out_size[1],
+            kernel=layer.kernel,
+            stride=layer.stride,
+            dilation=layer.dilation,
+            groups=inputs if layer.depthwise else layer.groups,
+        )
+
+    def layer_microseconds(self, name: str, option: Option, kept: Mapping[str, int]) -> float:
+        """Time of one Layer under an Option, when Groups keep only so many channels."""
+        return self._layer(name, option, kept).microseconds
+
+    def alone_microseconds(self, layer: Layer, option: Option) -> float:
+        """Time of one Layer under an Option, all other Layers dense; a `channel` Option shrinks its own outputs."""
+        kept: dict[str, int] = {}
+        if option.structure == "channel":
+            group = next(g for g in self._groups.values() if any(span.op == layer.name for span in g.producers))
+            kept[group.name] = kept_channels(group.channels, option.sparsity)
+        return self.layer_microseconds(layer.name, option, kept)
+
+    def others_microseconds(self, group: Group, plan: Plan, kept: Mapping[str, int]) -> float:
+        """Time of all ops that touch a Group's channels and do not produce them, under a Plan's Options and types.
+
+        Args:
+            kept: channels that Groups keep; takes the place of what the Plan itself says.
+        """
+        types = self._types(plan)
+        total = 0.0
+        for op in self._touching[group.name]:
+            if op.name in plan:
+                total += self._layer(op.name, plan[op.name], kept).microseconds
+            elif op.kind not in _FREE:
+                total += self._other(op, types[op.name], kept).microseconds
+        return total
+
+    def _types(self, plan: Plan) -> Mapping[str, DataType]:
+        if self._last_types is None or self._last_types[0] != plan:
+            self._last_types = plan, data_types(self.network, plan)
+        return self._last_types[1]
+
+    def _layer(self, name: str, option: Option, kept: Mapping[str, int]) -> OpLatency:
+        op = self.network.op(name)
+        key = (name, option, self.channels(op.inputs[0], kept), self.channels(name, kept))
+        if key not in self._rows:
+            structure, sparsity = ("dense", 0.0) if option.structure == "channel" else (option.structure, option.sparsity)
+            row = self.table.row(self.layer_geometry(name, kept), structure, sparsity, option.bits)
+            self._rows[key] = OpLatency(name, describe(self.layers[name]), row.microseconds, row.low, row.high)
+        return self._rows[key]
+
+    def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
+        key = (op.name, type_, *(self.channels(name, kept) for name in (op.name, *op.inputs) if name in self._channels))
+        if key not in self._rows:
+            row = self.table.row(self._other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
+            self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high)
+        return self._rows[key]
+
+    def __call__(self, plan: Plan) -> PlanLatency:
+        """The latency of a whole Plan."""
+        kept = self.kept(plan)
+        types = self._types(plan)
+        rows: list[OpLatency] = []
+        for op in self.network.ops:
+            if op.name in plan:
+                rows.append(self._layer(op.name, plan[op.name], kept))
+            elif op.kind not in _FREE:
+                rows.append(self._other(op, types[op.name], kept))
+        for tensor, source, destination in conversions(self.network, plan, types):
+            geometry = self._plane("convert", tensor, tensor, kept)
+            # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
+            row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
+            name = f"{tensor}: {source} to {destination}"
+            rows.append(OpLatency(name, "convert", row.microseconds, row.low, row.high))
+        total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
+        ms, low, high = (self.table.total_ms(value) for value in total)
+        return PlanLatency(ms, low, high, tuple(rows))
+
+    def _other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
+        computed = [name for name in op.inputs if name in self.network.shapes]
+        first = max(computed, key=lambda name: math.prod(self.network.shapes[name]), default=op.name)
+        if op.kind == "adaptive_avg_pool" and tuple(op.attributes["size"]) == (1, 1):
+            return self._plane("global_pool", first, op.name, kept)
+        if op.kind in ("max_pool", "avg_pool", "adaptive_avg_pool"):
+            plane = self._plane("pool", first, op.name, kept)
+            kernel = op.attributes.get("kernel", (-(-plane.in_height // plane.out_height), -(-plane.in_width // plane.out_width)))
+            return replace(plane, kernel=tuple(kernel), stride=tuple(op.attributes.get("stride", kernel)))
+        if op.kind in ("add", "mul", "affine"):
+            smallest = min(computed, key=lambda name: math.prod(self.network.shapes[name]), default=first)
+            plane = self._plane("add" if op.kind == "add" else "mul", first, op.name, kept)
+            if len(op.inputs) > len(computed) or math.prod(self.network.shapes[smallest]) < math.prod(self.network.shapes[first]):
+                return replace(plane, in_height=1, in_width=1)
+            return plane
+        return self._plane("activation" if op.kind == "activation" else "copy", first, op.name, kept)
+
+    def _plane(self, kind: KernelOp, source: str, result: str, kept: Mapping[str, int]) -> Geometry:
+        in_height, in_width = self._size(source)
+        out_height, out_width = self._size(result)
+        return Geometry(
+            op=kind,
+            in_channels=self.channels(source, kept),
+            out_channels=self.channels(result, kept),
+            in_height=in_height,
+            in_width=in_width,
+            out_height=out_height,
+            out_width=out_width,
+        )
+
+    def _size(self, tensor: str) -> tuple[int, int]:
+        shape = self.network.shapes[tensor]
+        if self._last_axis(tensor) or tensor == INPUT and len(shape) != 3:
+            return 1, math.prod(shape[:-1])
+        return shape[1], shape[2]
+
+
+def describe(layer: Layer) -> str:
+    """A Layer in a few words: `conv 3x3 s2`, `depthwise 5x5`, `linear`."""
+    if layer.kind == "linear":
+        return "linear"
+    stride = f" s{max(layer.stride)}" if max(layer.stride) > 1 else ""
+    return f"{'depthwise' if layer.depthwise else 'conv'} {layer.kernel[0]}x{layer.kernel[1]}{stride}"
+
+
+def _channels(shape: tuple[int, ...], last_axis: bool) -> int:
+    return shape[-1 if last_axis else 0] if shape else 1

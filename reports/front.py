@@ -1,0 +1,46 @@
+"""The front as data for other programs: front.json and front.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from .result import Point, StudyResult
+
+SCHEMA = 1
+FIELDS = ("trial", "latency_ms", "search_loss", "loss", "metric", "size_bytes", "on_front", "feasible", "plan")
+
+
+def front_json(result: StudyResult) -> dict[str, Any]:
+    """The content of front.json, schema 1: latencies in ms, sizes in bytes, null where a value was not evaluated."""
+    return {
+        "schema": SCHEMA,
+        "task": result.task,
+        "target": result.target,
+        "latency_source": result.latency_source,
+        "budget_ms": result.budget_ms,
+        "dense_ms": {"fp32": result.dense_ms.get("fp32"), "int8": result.dense_ms.get("int8")},
+        "best": result.best,
+        "points": [_values(point) for point in result.points],
+        "baselines": [{"name": point.name, **_values(point)} for point in result.baselines],
+    }
+
+
+def front_csv(result: StudyResult) -> str:
+    """All points and baselines as CSV, one trial a row, fastest first; empty cells where a value was not evaluated.
+
+    The last column repeats whether latencies are modelled or measured.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", *FIELDS, "latency_source"))
+    for point in sorted(result.everything, key=lambda point: (point.latency_ms, point.trial)):
+        values = _values(point)
+        cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
+        writer.writerow((point.name, *cells, result.latency_source))
+    return text.getvalue()
+
+
+def _values(point: Point) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in FIELDS}

@@ -1,0 +1,300 @@
+"""The report as one self-contained HTML page: it loads nothing, and a Content-Security-Policy holds it to that."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+from . import charts
+from .charts import STRUCTURE_COLOURS, SYMBOLS, Chart, Key
+from .page import SCRIPT, STYLE
+from .result import LayerRow, Point, StudyResult
+from .text import (
+    MISSING,
+    budget,
+    count,
+    headline,
+    loss_name,
+    metric,
+    metric_name,
+    number,
+    over_budget,
+    point_name,
+    remarks,
+    signed,
+    size,
+)
+
+
+def render_html(result: StudyResult) -> str:
+    """The whole page. Every name that comes from outside is escaped; scripts run only if their hash is in the page's policy."""
+    figures: dict[str, Chart] = {}
+    if result.everything:
+        figures["pareto"] = charts.pareto(result)
+    if any(point.loss is not None for point in result.front):
+        figures["generalisation"] = charts.generalisation(result)
+    if result.history:
+        figures["history"] = charts.history(result)
+    if result.layers:
+        figures["layers"] = charts.layers(result)
+    sections = (_front(result, figures), _generalisation(result, figures), _history(result, figures), _layers(result, figures))
+    body = "".join((_header(result), *sections, _provenance(result)))
+    data = json.dumps({name: chart.figure for name, chart in figures.items()}, allow_nan=False).replace("<", "\\u003c")
+    library = get_plotlyjs()
+    scripts = [library, SCRIPT] if figures else []
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src " + (" ".join(_hash(script) for script in scripts) or "'none'"),
+            "style-src 'unsafe-inline'",
+            "img-src data: blob:",
+        )
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(result.task)} on {escape(result.target)} · autocompress</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}"
+        f"<footer>autocompress {escape(str(result.provenance.get('autocompress', '')))}</footer>\n</main>\n"
+        f'<script type="application/json" id="figures">{data}</script>\n'
+        + "".join(f"<script>{script}</script>\n" for script in scripts)
+        + "</body>\n</html>\n"
+    )
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _source(result: StudyResult) -> str:
+    return f'<span class="source">{result.latency_source}</span>'
+
+
+def _header(result: StudyResult) -> str:
+    goal = f"Best network within {budget(result)}" if result.budget_ms is not None else "Loss against latency, no budget"
+    statement = "" if result.best_point else f'<p class="statement">{escape(headline(result))}</p>\n'
+    sentences = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in remarks(result))
+    if result.latency_source == "modelled":
+        meaning = f"Every latency on this page comes from a model of {escape(result.target)}, not from the device."
+        note = f'<p class="note modelled"><b>Modelled latency.</b> {meaning} Its scored error: {escape(result.latency_note)}.</p>'
+    else:
+        note = f'<p class="note"><b>Measured latency.</b> {escape(result.latency_note)}.</p>'
+    return (
+        f'<header>\n<p class="eyebrow">{escape(result.study)}</p>\n<h1>{escape(result.task)} on {escape(result.target)}</h1>\n'
+        f'<p class="quiet">{goal}. {count(len(result.everything), "plan")} evaluated.</p>\n'
+        f"{_stats(result)}{statement}{sentences}{note}\n</header>\n"
+    )
+
+
+def _stats(result: StudyResult) -> str:
+    best = result.best_point
+    if best is None:
+        return ""
+    interval = []
+    if best.latency_low_ms is not None and best.latency_high_ms is not None:
+        interval.append(f"{number(best.latency_low_ms)} to {number(best.latency_high_ms)} ms ({result.latency_source})")
+    if result.budget_ms is not None:
+        interval.append(f"budget {budget(result)}")
+    cells = [
+        (
+            f"latency, {result.latency_source}",
+            f"{number(best.latency_ms)}<small> ms</small> {_source(result)}",
+            ", ".join(interval),
+        ),
+    ]
+    if best.loss is None:
+        cells.append((result.loss_name, number(best.search_loss), "on search data"))
+    else:
+        cells.append((result.loss_name, number(best.loss), f"{number(best.search_loss)} on search data"))
+    cells.append((metric_name(result), escape(metric(result, best.metric)), "on evaluation data"))
+    largest = max(result.baselines, key=lambda point: point.size_bytes, default=None)
+    beside = (
+        f"from {size(largest.size_bytes)} ({largest.name})"
+        if largest is not None and largest.size_bytes > best.size_bytes
+        else ""
+    )
+    cells.append(("size", size(best.size_bytes), beside))
+    return (
+        '<dl class="stats">\n'
+        + "".join(
+            f'<div><dt>{escape(term)}</dt><dd class="value">{value}</dd><dd class="beside">{escape(beside)}</dd></div>\n'
+            for term, value, beside in cells
+        )
+        + "</dl>\n"
+    )
+
+
+def _front(result: StudyResult, figures: Mapping[str, Chart]) -> str:
+    if not result.everything:
+        return _section("Pareto front", "There is nothing to draw yet: no trial has been evaluated.", "")
+    best, front = result.best_point, result.front
+    lead = (
+        "Each dot is one evaluated plan; lower and further left is better. The line is what the front guarantees: no evaluated plan "
+        "is both faster and closer to the dense network."
+    )
+    shown = [best] if best is not None else []
+    shown += sorted((point for point in result.baselines if point is not best), key=lambda point: point.latency_ms)
+    content = _chart("pareto", figures["pareto"], "Pareto front of loss against latency", "chart")
+    content += _points_table(result, shown) if shown else ""
+    if front:
+        table = _points_table(result, front)
+        content += f"<details><summary>The front: {count(len(front), 'plan')}</summary>{table}</details>\n"
+    else:
+        content += '<p class="below">There is no front: no evaluated plan is on it.</p>\n'
+    return _section("Pareto front", lead, content)
+
+
+def _generalisation(result: StudyResult, figures: Mapping[str, Chart]) -> str:
+    if "generalisation" not in figures:
+        return ""
+    lead = (
+        f"The search steers by {escape(loss_name(result))} on search data (hollow). The same plans on evaluation data, which it never "
+        "saw (filled): a widening gap would mean that the search fits its own samples."
+    )
+    label = "Loss of the front on search data and on evaluation data"
+    return _section(
+        "Search data and evaluation data", lead, _chart("generalisation", figures["generalisation"], label, "chart low")
+    )
+
+
+def _history(result: StudyResult, figures: Mapping[str, Chart]) -> str:
+    if "history" not in figures:
+        return ""
+    seconds = sum(row.seconds for row in result.history)
+    lead = f"{count(len(result.history), 'completed trial')}, {number(seconds / len(result.history))} s each on average."
+    label = "Search loss of each trial and the best so far"
+    return _section("Search history", lead, _chart("history", figures["history"], label, "chart low"))
+
+
+def _layers(result: StudyResult, figures: Mapping[str, Chart]) -> str:
+    if "layers" not in figures:
+        return ""
+    lead = f"Each layer of the best plan, its {result.latency_source} time in front of the same layer when dense int8."
+    content = _chart("layers", figures["layers"], "Time of each layer of the best plan", "chart low")
+    content += _layers_table(result)
+    if result.other_ops:
+        total = sum(row.ms for row in result.other_ops)
+        rows = "".join(
+            f'<tr><td class="text">{escape(row.name)}</td><td>{number(row.ms)}</td></tr>\n'
+            for row in sorted(result.other_ops, key=lambda row: -row.ms)
+        )
+        content += (
+            f"<details><summary>Other ops: {number(total)} ms ({result.latency_source})</summary>"
+            f'<div class="scroll"><table><thead><tr><th class="text">op</th><th>ms, {result.latency_source}</th></tr></thead>\n'
+            f"<tbody>{rows}</tbody></table></div></details>\n"
+        )
+    return _section("Where the time goes", lead, content)
+
+
+def _layers_table(result: StudyResult) -> str:
+    name = escape(loss_name(result))
+    widest = max(row.share for row in result.layers) or 1.0
+    rows = "".join(_layer_row(result, index, row, widest) for index, row in enumerate(result.layers, start=1))
+    return (
+        '<div class="scroll"><table class="layers"><thead><tr><th>#</th><th class="text">layer</th><th class="text">chosen</th>'
+        f'<th>ms<br>{result.latency_source}</th><th class="text">share of the total</th>'
+        f'<th class="text">runner-up, and what it would change<br>(ms {result.latency_source}, {name} predicted)</th></tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></div>\n"
+    )
+
+
+def _layer_row(result: StudyResult, index: int, row: LayerRow, widest: float) -> str:
+    swatch = _symbol(Key("square", STRUCTURE_COLOURS.get(row.structure, "grey"), row.structure))
+    if row.runner_up is None:
+        other = '<span class="quiet">no other choice</span>'
+    else:
+        changes = []
+        if row.runner_up_delta_ms is not None:
+            changes.append(f"{signed(row.runner_up_delta_ms)} ms")
+        if row.runner_up_delta_loss is not None:
+            changes.append(f"{signed(row.runner_up_delta_loss)} {loss_name(result)}")
+        other = f"{escape(row.runner_up)}<small>{escape(', '.join(changes))}</small>"
+    return (
+        f'<tr><td class="index quiet">{index}</td><td class="name text">{escape(row.name)}<small>{escape(row.op)}</small></td>'
+        f'<td class="option text"><span>{swatch}{escape(row.option)}</span></td>'
+        f'<td class="ms">{number(row.ms)}{_source(result)}</td>'
+        f'<td class="part"><span class="share"><span class="bar"><i style="width:{100 * row.share / widest:.1f}%"></i></span>'
+        f'<span>{row.share * 100:.1f} %</span></span></td><td class="other text">{other}</td></tr>\n'
+    )
+
+
+def _points_table(result: StudyResult, points: Sequence[Point]) -> str:
+    name = escape(loss_name(result))
+    rows = []
+    for point in points:
+        over = over_budget(result, point)
+        kind = "best" if point.trial == result.best else "over" if over else ""
+        tag = "best" if kind == "best" else "over budget" if over else ""
+        cells = (
+            number(point.latency_ms),
+            number(point.search_loss),
+            number(point.loss),
+            escape(metric(result, point.metric)),
+            size(point.size_bytes),
+        )
+        label = escape(point_name(point)) + (f'<span class="tag">{tag}</span>' if tag else "")
+        rows.append(f'<tr class="{kind}"><td>{label}</td>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n")
+    return (
+        f'<div class="scroll"><table><thead><tr><th>plan</th><th>ms<br>{result.latency_source}</th><th>{name}<br>search data</th>'
+        f"<th>{name}<br>evaluation data</th><th>{escape(metric_name(result))}</th><th>size</th></tr></thead>\n"
+        f"<tbody>{''.join(rows)}</tbody></table></div>\n"
+    )
+
+
+def _provenance(result: StudyResult) -> str:
+    facts = dict(result.provenance)
+    dense = {
+        name: f"{number(value)} ms ({result.latency_source})" for name, value in result.dense_ms.items() if value is not None
+    }
+    groups = [("study", {name: value for name, value in facts.items() if not isinstance(value, Mapping)})]
+    groups += [(name, dict(value)) for name, value in facts.items() if isinstance(value, Mapping)]
+    groups.append((f"dense latency, {result.latency_source}", dense))
+    content = "".join(_facts(title, values) for title, values in groups if values)
+    return _section("Provenance", "", f'<div class="facts">{content}</div>\n')
+
+
+def _facts(title: str, values: Mapping[str, Any]) -> str:
+    unit = " s" if title == "seconds" else ""
+    rows = "".join(f"<dt>{escape(_words(name))}</dt><dd>{escape(_value(value))}{unit}</dd>" for name, value in values.items())
+    return f"<div><h3>{escape('time' if unit else _words(title))}</h3><dl>{rows}</dl></div>\n"
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(name)} {_value(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(item) for item in value)
+    return MISSING if value is None else str(value)
+
+
+def _section(title: str, lead: str, content: str) -> str:
+    paragraph = f'<p class="quiet">{lead}</p>\n' if lead else ""
+    return f"<section>\n<h2>{title}</h2>\n{paragraph}{content}</section>\n"
+
+
+def _chart(name: str, chart: Chart, label: str, kind: str) -> str:
+    keys = "".join(f"<li>{_symbol(key)}{escape(key.label)}</li>" for key in chart.keys)
+    notes = "".join(f'<p class="below">{escape(note)}</p>\n' for note in chart.notes)
+    return (
+        f'<ul class="keys">{keys}</ul>\n<div class="{kind}" id="{name}" role="img" aria-label="{escape(label)}"></div>\n{notes}'
+    )
+
+
+def _symbol(key: Key) -> str:
+    paint = f"fill:none;stroke:var(--{key.colour});stroke-width:1.5" if key.hollow else f"fill:var(--{key.colour})"
+    return f'<svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="{SYMBOLS[key.symbol]}" style="{paint}"/></svg>'

@@ -1,0 +1,156 @@
+"""Numbers and sentences that the terminal and the page share."""
+
+from __future__ import annotations
+
+import math
+
+from .result import Point, StudyResult
+
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits without an exponent where that stays short; an en dash for None."""
+    if value is None:
+        return MISSING
+    if value == 0.0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    return f"{value:.1e}" if magnitude < -4 else f"{value:,.{max(0, 2 - magnitude)}f}"
+
+
+def signed(value: float) -> str:
+    """`number` with its sign, a true minus sign for negatives."""
+    if value == 0.0:
+        return "±0"
+    return ("+" if value > 0 else MINUS) + number(abs(value))
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    if count < 1000:
+        return f"{count} B"
+    value, unit = (count / 1e6, "MB") if count >= 1e6 else (count / 1e3, "kB")
+    return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
+
+
+def metric(result: StudyResult, value: float | None) -> str:
+    """A value of the metric: shares in percent, the user's own metrics as numbers."""
+    if value is None or result.metric_name not in ("agreement", "top1"):
+        return number(value)
+    return f"{value * 100:.1f} %"
+
+
+def metric_name(result: StudyResult) -> str:
+    return "top-1" if result.metric_name == "top1" else result.metric_name
+
+
+def loss_name(result: StudyResult) -> str:
+    """The short name of the loss: `KL` for `KL to dense`."""
+    return result.loss_name.removesuffix(" to dense")
+
+
+def latency(result: StudyResult, milliseconds: float) -> str:
+    """A latency with the word that says where it comes from, as `4.93 ms (modelled)`."""
+    return f"{number(milliseconds)} ms ({result.latency_source})"
+
+
+def budget(result: StudyResult) -> str:
+    return f"{result.budget_ms:g} ms"
+
+
+def over_budget(result: StudyResult, point: Point) -> bool:
+    return result.budget_ms is not None and not point.feasible
+
+
+def point_name(point: Point) -> str:
+    return point.name or f"trial {point.trial}"
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, which could move a terminal's cursor or colour it."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def headline(result: StudyResult) -> str:
+    """The result in one line: latency, loss, metric and size of the best; else what is the case instead."""
+    best = result.best_point
+    if best is not None:
+        parts = [latency(result, best.latency_ms)]
+        if best.loss is None:
+            parts.append(f"{loss_name(result)} {number(best.search_loss)} on search data")
+        else:
+            parts.append(f"{loss_name(result)} {number(best.loss)}")
+        if best.metric is not None:
+            parts.append(f"{metric_name(result)} {metric(result, best.metric)}")
+        return " · ".join([*parts, size(best.size_bytes)])
+    points = result.everything
+    if not points:
+        return "No trial has been evaluated yet"
+    if result.budget_ms is not None and not any(point.feasible for point in points):
+        return f"Nothing fits {budget(result)}"
+    front = result.front
+    if not front:
+        return "No front yet"
+    ends = dict.fromkeys((front[0], front[-1]))
+    reach = " to ".join(
+        f"{latency(result, point.latency_ms)} at {loss_name(result)} {number(point.search_loss)}" for point in ends
+    )
+    return f"A front of {count(len(front), 'plan')}: {reach}"
+
+
+def count(amount: int, noun: str) -> str:
+    return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def remarks(result: StudyResult) -> list[str]:
+    """Sentences below the headline: what is missing and what to do, or what the best is worth against the baselines."""
+    points = result.everything
+    if not points:
+        return ["Resume the study to evaluate its baselines and its first trials."]
+    sentences = []
+    if not result.points:
+        sentences.append("Only baselines have been evaluated: resume the study to search.")
+    if result.budget_ms is not None and not any(point.feasible for point in points):
+        fastest = min(points, key=lambda point: point.latency_ms)
+        sentences.append(
+            f"The fastest of {count(len(points), 'plan')} takes {latency(result, fastest.latency_ms)}. "
+            f"Try --budget {_rounded_up(fastest.latency_ms):g}ms, or resume the study with more trials."
+        )
+    best = result.best_point
+    if best is not None:
+        sentences += [sentence for sentence in (_against_baselines(result, best), _against_dense(result, best)) if sentence]
+    return sentences
+
+
+def _against_baselines(result: StudyResult, best: Point) -> str:
+    rival = result.best_baseline
+    where = f"within {budget(result)}" if result.budget_ms is not None else "that is no slower"
+    if best.name is not None:
+        return f"The best plan is a baseline, {best.name}: the search found nothing better."
+    if best.loss is None:
+        return ""
+    if rival is None or rival.loss is None:
+        return f"There is no baseline {where} to compare with."
+    other = f"the best baseline {where} ({rival.name}, {number(rival.loss)})"
+    if best.loss > 0.0 and rival.loss > 0.0:
+        factor, word = (rival.loss / best.loss, "lower") if rival.loss >= best.loss else (best.loss / rival.loss, "higher")
+        return f"{loss_name(result)} is {factor:.2g}{TIMES} {word} than that of {other}."
+    return f"{loss_name(result)} is {number(best.loss)}; compare {other}."
+
+
+def _against_dense(result: StudyResult, best: Point) -> str:
+    dense = result.dense_ms.get("int8")
+    if not dense:
+        return ""
+    ratio = dense / best.latency_ms
+    comparison = f"{ratio:.2g}{TIMES} as fast as" if ratio >= 1.0 else f"{1.0 / ratio:.2g}{TIMES} slower than"
+    return f"It is {comparison} dense int8, {latency(result, dense)}."
+
+
+def _rounded_up(value: float) -> float:
+    """`value` with two significant digits, never less than it is."""
+    decimals = 1 - math.floor(math.log10(value))
+    return math.ceil(value * 10.0**decimals) / 10.0**decimals

@@ -1,0 +1,53 @@
+"""Baselines: Plans that every study evaluates first, so that a report always shows what the search is worth."""
+
+from __future__ import annotations
+
+from ..spaces.option import BLOCKS, Bits, Option, precision
+from ..spaces.plan import Plan
+from .problem import Problem
+
+#: Uniform share of removed weights or channels, when there is no budget to meet.
+UNIFORM_SHARES = (0.25, 0.5)
+
+
+def baselines(problem: Problem, budget_ms: float | None) -> dict[str, Plan]:
+    """Named Plans: dense fp32 and int8; for each structure the same share removed everywhere, the smallest that meets the
+    budget; and the plain solver's Plan.
+
+    Args:
+        budget_ms: None takes fixed shares for the uniform Plans, and a few points of the solver's front.
+    """
+    plans: dict[str, Plan] = {}
+    for bits in (32, 8):
+        if all(Option("dense", 0.0, bits) in options for options in problem.space.options.values()):
+            plans[f"{precision(bits)} dense"] = problem.space.uniform(Option("dense", 0.0, bits))
+    for structure in (*BLOCKS, "channel"):
+        for bits, ladder in _ladders(problem, structure).items():
+            if budget_ms is None:
+                chosen = [plan for share, plan in ladder if any(abs(share - wanted) < 0.051 for wanted in UNIFORM_SHARES)]
+            else:
+                chosen = [plan for _, plan in ladder if problem.latency(plan).ms <= budget_ms][:1]
+            for plan in chosen:
+                share = max(option.sparsity for option in plan.values())
+                plans[f"uniform {structure} {share:.3g} {precision(bits)}"] = plan
+    if budget_ms is not None:
+        proposal = problem.solve(budget_ms)
+        if proposal is not None:
+            plans["plain solver"] = proposal.plan
+    else:
+        fastest, dense = problem.fastest().ms, problem.latency(problem.base).ms
+        for share in (0.25, 0.5, 0.75):
+            proposal = problem.solve(fastest + share * (dense - fastest))
+            if proposal is not None:
+                plans[f"plain solver {proposal.ms:.3g} ms"] = proposal.plan
+    return plans
+
+
+def _ladders(problem: Problem, structure: str) -> dict[Bits, list[tuple[float, Plan]]]:
+    """For each number of bits that offers a structure, uniform Plans by rising share."""
+    offered = {o for options in problem.space.options.values() for o in options if o.structure == structure}
+    ladders: dict[Bits, list[tuple[float, Plan]]] = {}
+    for option in sorted(offered):
+        plan = problem.space.consistent(dict(problem.space.uniform(option)))
+        ladders.setdefault(option.bits, []).append((option.sparsity, plan))
+    return ladders

@@ -1,0 +1,280 @@
+"""The search from end to end: Task -> Network -> Space -> database and table -> Study -> front, report, best network."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+import torch
+
+from . import __version__
+from .compressors.database import LayerDatabase
+from .compressors.input_statistics import InputStatistics, collect, collect_activations
+from .compressors.quantization import Quantizer, choose_quantizer
+from .compressors.reconstruction import Method
+from .errors import UserError
+from .evaluators.error_table import ErrorTable, measure_errors
+from .evaluators.evaluator import PlanEvaluator
+from .evaluators.latency import LatencyEvaluator
+from .evaluators.loss import loss_name
+from .kernels.table import LatencyTable
+from .kernels.targets import Target
+from .progress import Phases
+from .search.baselines import baselines
+from .search.journal import folder_lock, open_journal
+from .search.parameters import to_parameters
+from .search.problem import Problem
+from .search.study import SAMPLERS, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
+from .settings import SearchSettings
+from .spaces.capture import capture
+from .spaces.groups import find_groups
+from .spaces.layers import Layer, find_layers
+from .spaces.network import Network
+from .spaces.plan import Plan
+from .spaces.space import Space, build_space, removable
+from .tasks.task import Task, input_batches, task_fingerprint
+
+#: Calibration inputs on which activation ranges are found.
+RANGE_SAMPLES = 128
+#: Inputs that the network computes at a time where moments of the whole set are not needed at once.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A captured task on a target: everything that is known without calibration."""
+
+    network: Network
+    layers: tuple[Layer, ...]
+    space: Space
+    latency: LatencyEvaluator
+
+
+@dataclass(frozen=True)
+class Search:
+    """A finished search, as the writers of reports and artifacts need it."""
+
+    settings: SearchSettings
+    task: Task
+    target: Target
+    profile: Profile
+    budget_ms: float | None
+    problem: Problem
+    evaluator: PlanEvaluator
+    held_out: torch.Tensor
+    study: optuna.Study
+    folder: Path
+    fingerprint: Mapping[str, Any]
+    phases: Phases
+    evaluation_seconds: float
+
+
+def keep_freed_memory() -> None:
+    """Tell the C library to keep big buffers for the next op instead of returning them to the system.
+
+    Without it every op of a network pays page faults for its output, about half of the time on a CPU. Only glibc has the knob.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 1 << 30)
+
+
+def profile(task: Task, target: Target, core: str | None = None) -> Profile:
+    """Capture a task's model and price it on a target; needs no data.
+
+    Raises:
+        UserError: the model cannot be captured, or the target has no such core.
+    """
+    network = capture(task.model, task.example_input)
+    layers = find_layers(network)
+    if not layers:
+        raise UserError(f"the model of task {task.name} has no convolution or linear layer: there is nothing to compress.")
+    groups = removable(find_groups(network))
+    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core))
+    return Profile(network, layers, build_space(layers, groups, latency.supports, latency.alone_microseconds), latency)
+
+
+def run_search(task: Task, target: Target, settings: SearchSettings, phases: Phases) -> Search:
+    """Search until the study holds the trials that were asked for. An interrupted search is continued by the same call.
+
+    Raises:
+        UserError: bad settings or data; what was finished before is kept.
+    """
+    if settings.sampler not in SAMPLERS:
+        raise UserError(f"unknown sampler {settings.sampler!r}: use one of {', '.join(SAMPLERS)}.")
+    keep_freed_memory()
+    with phases.phase("capture"):
+        found = profile(task, target, settings.core)
+    nothing = ErrorTable(0.0, {name: dict.fromkeys(options, 0.0) for name, options in found.space.options.items()})
+    free = Problem(found.space, found.latency, nothing)
+    budget_ms = _budget_ms(settings, free)
+    if budget_ms is not None:
+        free.check_budget(budget_ms, target.name)
+    folder = settings.results / (settings.study or study_name(task, target, settings))
+    with folder_lock(folder):
+        return _run(task, target, settings, phases, found, budget_ms, folder)
+
+
+def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
+    """The name of a study that was given none."""
+    parts = [task.name, target.name, str(settings.budget) if settings.budget else "front"]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("._-") or "study"
+
+
+def _budget_ms(settings: SearchSettings, problem: Problem) -> float | None:
+    if settings.budget is None:
+        return None
+    if settings.budget.ms is not None:
+        return settings.budget.ms
+    assert settings.budget.speedup is not None
+    return problem.latency(problem.base).ms / settings.budget.speedup
+
+
+def _run(
+    task: Task,
+    target: Target,
+    settings: SearchSettings,
+    phases: Phases,
+    found: Profile,
+    budget_ms: float | None,
+    folder: Path,
+) -> Search:
+    network, space = found.network, found.space
+    calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
+    search_samples, held_out = split_samples(calibration, settings.search_samples)
+    task_key = task_fingerprint(task)[:16]
+    fingerprint = {
+        "task": f"{task.name} {task_key}",
+        "table": f"{target.name} {found.latency.table.core.name} {found.latency.table.fingerprint}",
+        "option set": space.fingerprint,
+        "budget": None if budget_ms is None else round(budget_ms, 6),
+        "search samples": len(search_samples),
+        "method": settings.method,
+        "version": __version__,
+    }
+    storage = open_storage(settings.storage) if settings.storage else open_journal(folder / "study.journal")
+    study = open_study(storage, folder.name, fingerprint, budget_ms)
+    if study.get_trials(deepcopy=False) and not settings.resume:
+        raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
+    fail_stale_trials(study)
+
+    batches = list(torch.split(calibration, BATCH))
+    with phases.phase("layer database") as update:
+        database = build_database(found, batches, task_key, settings, update)
+    phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
+    with phases.phase("activation ranges"):
+        quantizers = find_quantizers(network, list(torch.split(calibration[:RANGE_SAMPLES], BATCH)))
+        evaluator = PlanEvaluator(network, space.groups, database, quantizers, search_samples)
+    with phases.phase("error table") as update:
+        errors = measure_errors(
+            space,
+            lambda layer, option: database.errors[layer][option],
+            lambda group, share: database.channels(group, share).error,
+            evaluator.loss,
+            database.folder / f"losses-{space.fingerprint}-{len(search_samples)}.json",
+            f"{task_key} {space.fingerprint} {settings.method} {len(search_samples)} {__version__}",
+            update,
+        )
+    problem = Problem(space, found.latency, errors)
+    enqueue_baselines(
+        study, {name: to_parameters(space, plan) for name, plan in baselines(problem, budget_ms).items()}
+    )
+    clock = _Stopwatch(evaluator)
+    known = {trial.plan: trial.loss for trial in evaluated(study, problem)}
+    evaluator.remember(known)
+    with phases.phase("trials") as update:
+        run_trials(
+            study, problem, clock.loss, settings.sampler, budget_ms, settings.trials, settings.timeout, settings.seed, update
+        )
+    return Search(
+        settings, task, target, found, budget_ms, problem, evaluator, held_out, study, folder, fingerprint, phases, clock.seconds
+    )
+
+
+class _Stopwatch:
+    """Losses, and how long they took in all."""
+
+    def __init__(self, evaluator: PlanEvaluator) -> None:
+        self._evaluator = evaluator
+        self.seconds = 0.0
+
+    def loss(self, plan: Plan) -> float:
+        begin = time.perf_counter()
+        try:
+            return self._evaluator.loss(plan)
+        finally:
+            self.seconds += time.perf_counter() - begin
+
+
+def split_samples(calibration: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` calibration inputs, evenly spread, that score trials, and the others, which decide between finalists."""
+    chosen = torch.zeros(len(calibration), dtype=torch.bool)
+    chosen[torch.linspace(0, len(calibration) - 1, min(count, len(calibration))).round().long()] = True
+    rest = calibration[~chosen]
+    return calibration[chosen], rest if len(rest) else calibration
+
+
+def build_database(
+    found: Profile, batches: Sequence[torch.Tensor], fingerprint: str, settings: SearchSettings, update: Any
+) -> LayerDatabase:
+    """The database with every Option of the Space, made or completed."""
+
+    def statistics(layers: Sequence[Layer]) -> Mapping[str, InputStatistics]:
+        return collect(found.network, layers, batches)
+
+    return LayerDatabase.build(
+        settings.cache / "layers",
+        found.network,
+        found.layers,
+        found.space.groups,
+        found.space.options,
+        statistics,
+        fingerprint,
+        cast(Method, settings.method),
+        update,
+    )
+
+
+def find_quantizers(network: Network, batches: Sequence[torch.Tensor]) -> dict[str, Quantizer]:
+    """The int8 format of every tensor, from its spread on calibration data."""
+    return {name: choose_quantizer(spread) for name, spread in collect_activations(network, batches).items()}
+
+
+def machine() -> str:
+    """The machine in a few words."""
+    return f"{platform.system()} {platform.machine()}, torch with {torch.get_num_threads()} threads"
+
+
+def provenance(search: Search) -> dict[str, Any]:
+    """What a report says about how its numbers came about."""
+    table = search.profile.latency.table
+    return {
+        "autocompress": __version__,
+        "torch": torch.__version__,
+        "optuna": optuna.__version__,
+        "seed": search.settings.seed,
+        "sampler": search.settings.sampler,
+        "table": {"source": table.source, "core": table.core.name, "fingerprint": table.fingerprint, "note": table.note},
+        "data": {
+            "search": f"{len(search.evaluator.samples)} calibration inputs score each trial ({loss_name(search.evaluator.dense_outputs)})",
+            "finalists": f"{min(len(search.held_out), 128)} other calibration inputs decide between the best trials",
+        },
+        "machine": machine(),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": {name: round(seconds, 1) for name, seconds in search.phases.seconds.items()},
+        "fingerprint": dict(search.fingerprint),
+    }
+
+
+def with_trials(settings: SearchSettings, trials: int) -> SearchSettings:
+    return replace(settings, trials=trials)

@@ -1,0 +1,279 @@
+"""What a search leaves behind: the front on evaluation data, reports, and the best network."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .api import Search, provenance
+from .compressors.candidate import Candidate
+from .deployment.onnx import to_onnx
+from .deployment.weights import save_weights
+from .errors import UserError
+from .evaluators.latency import describe
+from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
+from .evaluators.size import size_bytes
+from .files import write_json, write_text
+from .progress import Update
+from .reports.front import front_csv, front_json
+from .reports.html import render_html
+from .reports.result import HistoryRow, LayerRow, OpRow, Point, StudyResult
+from .search.study import Evaluated, evaluated, front
+from .spaces.option import Option
+from .spaces.plan import Plan
+from .tasks.task import evaluation_data
+
+#: Best trials by search loss among which inputs that the search did not use decide.
+FINALISTS = 5
+#: Most inputs that decide between finalists.
+HELD_OUT = 128
+
+
+class CandidateModule(nn.Module):
+    """A Candidate as a torch module, for metrics that are functions of a model."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        super().__init__()
+        self.candidate = candidate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.candidate.run(x.contiguous(memory_format=memory_format(x)))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A Plan on the evaluation data."""
+
+    loss: float
+    metric: float
+
+
+def conclude(search: Search) -> StudyResult:
+    """Judge the front, the baselines and the best Plan on evaluation data, and write everything under the study's folder.
+
+    Raises:
+        UserError: no trial is finished, the metric fails, or the folder cannot be written.
+    """
+    trials = evaluated(search.study, search.problem)
+    if not trials:
+        raise UserError(f"study {search.folder.name} has no finished trial yet: run it again with more --timeout or --trials.")
+    on_front = front(trials)
+    with search.phases.phase("finalists") as update:
+        best = choose_best(search, trials, on_front, update)
+    with search.phases.phase("evaluation") as update:
+        wanted = [t for t in trials if t.number in on_front or t.baseline is not None or t.number == best]
+        judged = _judge(search, wanted, update)
+    with search.phases.phase("report"):
+        result = _result(search, trials, on_front, best, judged)
+        _write(search, result, {trial.number: trial.plan for trial in trials})
+    return result
+
+
+def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
+    """The trial to recommend: with a budget, of the best feasible ones the one that does best on inputs which no trial was
+    scored on; without, the knee of the front. None when no trial is feasible.
+    """
+    if search.budget_ms is None:
+        return _knee([trial for trial in trials if trial.number in on_front])
+    feasible = sorted((t for t in trials if t.ms <= search.budget_ms), key=lambda trial: (trial.loss, trial.number))
+    finalists: dict[Plan, Evaluated] = {}
+    for trial in feasible:
+        finalists.setdefault(trial.plan, trial)
+    chosen = list(finalists.values())[:FINALISTS]
+    if len(chosen) < 2:
+        return chosen[0].number if chosen else None
+    inputs = search.held_out[:HELD_OUT]
+    dense = outputs(search.evaluator.dense.run, inputs)
+    scores = {}
+    for done, trial in enumerate(chosen):
+        update(done, len(chosen), f"trial {trial.number}")
+        held_out = divergence(dense, outputs(search.evaluator.recovered(trial.plan).run, inputs))
+        count, more = len(search.evaluator.samples), len(inputs)
+        scores[trial.number] = (trial.loss * count + held_out * more) / (count + more)
+    update(len(chosen), len(chosen), "done")
+    return min(scores, key=lambda number: (scores[number], number))
+
+
+def _knee(trials: list[Evaluated]) -> int:
+    """The front's point farthest below the line between its ends, both axes scaled to [0, 1]."""
+    ordered = sorted(trials, key=lambda trial: trial.ms)
+    first, last = ordered[0], ordered[-1]
+    width, height = max(last.ms - first.ms, 1e-12), max(first.loss - last.loss, 1e-12)
+    return max(ordered, key=lambda t: (1 - (t.ms - first.ms) / width) - (t.loss - last.loss) / height).number
+
+
+def _judge(search: Search, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
+    """Loss and metric on evaluation data, by trial number; equal Plans are computed once."""
+    try:
+        inputs, _ = evaluation_data(search.task)
+    except UserError:
+        # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
+        inputs = search.held_out
+    dense = outputs(search.evaluator.dense.run, inputs)
+    by_plan: dict[Plan, Judged] = {}
+    for done, trial in enumerate(trials):
+        update(done, len(trials), f"trial {trial.number}")
+        if trial.plan not in by_plan:
+            candidate = search.evaluator.recovered(trial.plan)
+            compressed = outputs(candidate.run, inputs)
+            value = metric(search.task, CandidateModule(candidate), dense, compressed)
+            by_plan[trial.plan] = Judged(divergence(dense, compressed), value)
+    update(len(trials), len(trials), "done")
+    return {trial.number: by_plan[trial.plan] for trial in trials}
+
+
+def _result(
+    search: Search, trials: list[Evaluated], on_front: set[int], best: int | None, judged: dict[int, Judged]
+) -> StudyResult:
+    latency, space = search.profile.latency, search.profile.space
+    points = []
+    for trial in trials:
+        told = latency(trial.plan)
+        points.append(
+            Point(
+                trial=trial.number,
+                latency_ms=told.ms,
+                search_loss=trial.loss,
+                size_bytes=size_bytes(search.evaluator.shape(trial.plan), trial.plan),
+                on_front=trial.number in on_front,
+                feasible=search.budget_ms is None or told.ms <= search.budget_ms,
+                plan=plan_path(trial.number),
+                loss=judged[trial.number].loss if trial.number in judged else None,
+                metric=judged[trial.number].metric if trial.number in judged else None,
+                latency_low_ms=told.low_ms,
+                latency_high_ms=told.high_ms,
+                name=trial.baseline,
+            )
+        )
+    dense_ms = {
+        name: latency(space.uniform(Option("dense", 0.0, bits))).ms
+        if all(Option("dense", 0.0, bits) in options for options in space.options.values())
+        else None
+        for name, bits in (("fp32", 32), ("fp16", 16), ("int8", 8))
+    }
+    table = latency.table
+    best_plan = next((trial.plan for trial in trials if trial.number == best), None)
+    layers, others = _layer_rows(search, best_plan) if best_plan is not None else ((), ())
+    story = provenance(search)
+    story["trials"] = len(trials)
+    story["seconds"] = {**story["seconds"], "evaluating trials": round(search.evaluation_seconds, 1)}
+    return StudyResult(
+        study=search.folder.name,
+        task=search.task.name,
+        target=search.target.name,
+        latency_source=table.source,
+        latency_note=table.note,
+        budget_ms=search.budget_ms,
+        dense_ms=dense_ms,  # type: ignore[arg-type]  # the keys are the literals above
+        loss_name=loss_name(search.evaluator.dense_outputs),
+        metric_name=metric_name(search.task),
+        points=tuple(point for point in points if point.name is None),
+        baselines=tuple(point for point in points if point.name is not None),
+        best=best,
+        history=tuple(
+            HistoryRow(t.number, t.loss, t.ms, search.budget_ms is None or t.ms <= search.budget_ms, t.seconds) for t in trials
+        ),
+        layers=layers,
+        other_ops=others,
+        provenance=story,
+    )
+
+
+def _layer_rows(search: Search, plan: Plan) -> tuple[tuple[LayerRow, ...], tuple[OpRow, ...]]:
+    """Where the time of a Plan goes, and for each Layer the Option that comes second.
+
+    The runner-up is the other Option with the least expected loss plus time, time counted at what the solver pays for a
+    millisecond around this Plan's latency.
+    """
+    problem, latency = search.problem, search.profile.latency
+    total = latency(plan)
+    price = _loss_per_ms(search, total.ms)
+    kept = latency.kept(plan)
+    int8 = problem.space.uniform(Option("dense", 0.0, 8))
+    rows, others = [], []
+    for row in total.ops:
+        if row.name not in plan:
+            others.append(OpRow(row.name, row.microseconds / 1e3))
+            continue
+        option, errors = plan[row.name], problem.errors.errors[row.name]
+        rivals = []
+        for other in problem.space.options[row.name]:
+            if other != option and "channel" not in (other.structure, option.structure):
+                ms = (latency.layer_microseconds(row.name, other, kept) - row.microseconds) / 1e3
+                rivals.append((errors[other] - errors[option] + price * ms, errors[other] - errors[option], ms, other))
+        second = min(rivals, key=lambda rival: rival[0]) if rivals else None
+        layer = latency.layers[row.name]
+        rows.append(
+            LayerRow(
+                name=row.name,
+                op=describe(layer),
+                option=str(option),
+                structure=option.structure,
+                sparsity=option.sparsity,
+                bits=option.bits,
+                ms=row.microseconds / 1e3,
+                share=row.microseconds / 1e3 / total.ms,
+                dense_int8_ms=latency.layer_microseconds(row.name, int8[row.name], {}) / 1e3 if int8[row.name].bits == 8 else None,
+                runner_up=str(second[3]) if second else None,
+                runner_up_delta_ms=second[2] if second else None,
+                runner_up_delta_loss=second[1] if second else None,
+            )
+        )
+    return tuple(rows), tuple(others)
+
+
+def _loss_per_ms(search: Search, ms: float) -> float:
+    """Expected loss that the solver pays for a millisecond around a latency."""
+    below, above = search.problem.solve(ms * 0.97), search.problem.solve(ms * 1.03)
+    if below is None or above is None or above.ms <= below.ms:
+        return 0.0
+    return max(0.0, (below.expected - above.expected) / (above.ms - below.ms))
+
+
+def plan_path(trial: int) -> str:
+    """Where a trial's Plan is, relative to the study's folder."""
+    return f"plans/{trial:05d}.json"
+
+
+def _write(search: Search, result: StudyResult, plans: dict[int, Plan]) -> None:
+    folder = search.folder
+    for number, plan in plans.items():
+        if not (folder / plan_path(number)).exists():
+            plan.save(folder / plan_path(number))
+    if result.best is not None:
+        write_artifact(search, plans[result.best], folder / "best")
+    write_json(folder / "task.json", {"task": search.task.name, "budget": str(search.settings.budget or "")})
+    write_json(folder / "front.json", front_json(result))
+    write_text(folder / "front.csv", front_csv(result))
+    write_text(folder / "report.html", render_html(result))
+    result.save(folder / "result.json")
+
+
+def write_artifact(search: Search, plan: Plan, folder: Path) -> None:
+    """Write a Plan, its network's weights and its ONNX model into `folder`."""
+    candidate = search.evaluator.recovered(plan)
+    plan.save(folder / "plan.json")
+    save_weights(candidate, folder / "weights.safetensors")
+    to_onnx(candidate, folder / "model.onnx")
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON: None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def read_front(folder: Path) -> str:
+    """The text of a study's front.json.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return json.dumps(json.loads((folder / "front.json").read_text(encoding="utf-8")), indent=2)
+    except (OSError, ValueError) as error:
+        raise UserError(f"study {folder.name} has no front yet ({error}): resume it first.") from error

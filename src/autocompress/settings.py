@@ -1,0 +1,93 @@
+"""Settings of a search, and how users write a budget."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import UserError
+
+_UNITS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def cache_folder() -> Path:
+    """Where databases of compressed layers are kept: `AUTOCOMPRESS_CACHE`, else the user's cache folder."""
+    named = os.environ.get("AUTOCOMPRESS_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autocompress"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A latency budget: milliseconds, or a speed-up over the dense int8 network."""
+
+    ms: float | None = None
+    speedup: float | None = None
+
+    @staticmethod
+    def parse(text: str) -> Budget:
+        """Read `5ms`, `800us`, `0.01s` or `2x`.
+
+        Raises:
+            UserError: anything else, or nothing above zero.
+        """
+        match = re.fullmatch(r"\s*([+-]?[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]*)\s*", text.lower())
+        unit = match.group(2) if match else ""
+        if match is None or unit not in (*_UNITS, "x"):
+            raise UserError(f"budget {text!r} is not a time: write it like 5ms, 800us or 2x (half of the dense int8 latency).")
+        value = float(match.group(1))
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"budget {text!r} must be above zero: write it like 5ms or 2x.")
+        return Budget(speedup=value) if unit == "x" else Budget(ms=value * _UNITS[unit])
+
+    def __str__(self) -> str:
+        return f"{self.speedup:g}x" if self.speedup is not None else f"{self.ms:g}ms"
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What a search is asked for.
+
+    Attributes:
+        budget: None searches the whole front, with loss and latency as two objectives.
+        trials: finished trials that the study shall hold, baselines included.
+        timeout: seconds after which no new trial begins; None for no limit.
+        sampler: `ours` or one of Optuna's.
+        study: name; None derives it from task, target and budget.
+        storage: Optuna storage URL; None keeps a journal in the study's folder.
+        resume: whether a study that exists may be continued.
+        search_samples: calibration inputs on which each trial is scored.
+        calibration_samples: most calibration inputs used for the layer database.
+        method: `obs` reconstructs compressed Layers; `magnitude` is the plain baseline.
+    """
+
+    budget: Budget | None = None
+    trials: int = 150
+    timeout: float | None = None
+    seed: int = 0
+    sampler: str = "ours"
+    study: str | None = None
+    storage: str | None = None
+    resume: bool = True
+    results: Path = Path("results")
+    cache: Path = field(default_factory=cache_folder)
+    core: str | None = None
+    search_samples: int = 64
+    calibration_samples: int = 512
+    method: str = "obs"
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise UserError(f"--trials {self.trials} leaves nothing to do: ask for at least 1.")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UserError(f"--timeout {self.timeout:g} leaves no time: ask for more than 0 seconds.")
+        if self.search_samples < 1:
+            raise UserError(f"--samples {self.search_samples} leaves nothing to score trials on: ask for at least 1.")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed} is negative: use 0 or a positive number.")
+        if self.study is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.study):
+            raise UserError(f"study name {self.study!r} cannot be a folder: use letters, digits, dots, dashes and underscores.")

