@@ -307,6 +307,11 @@ def spread(scores: Sequence[Score]) -> float:
     return sqrt(sum(log(1 + float(row["error"])) ** 2 for row in scores) / len(scores))
 
 
+def rounded(value: float) -> float:
+    """Three significant digits."""
+    return float(f"{value:.3g}")
+
+
 def left_out(published: dict[str, float], core: Core) -> list[Score]:
     """Every network, modelled with the constants of a fit on the others."""
     scores = []
@@ -360,14 +365,15 @@ def main() -> None:
     sparse = sparse_networks(folder / "fast_sparse_convnets_sd835.csv", constants)
     sparse_twice = sparse_networks(folder / "fast_sparse_convnets_sd835.csv", constants, loads=1.0)
     others = other_cores(folder, constants)
-    constants = dataclasses.replace(
-        constants,
-        spread=spread([*pixel6, *s23]),
-        spread_elsewhere=spread([*s23, *others]),
-        spread_sparse=spread(sparse_twice) / 2,
-    )
-    constants = dataclasses.replace(
-        constants, **{k: float(f"{v:.3g}") for k, v in dataclasses.asdict(constants).items() if isinstance(v, float)}
+    constants = Calibration(
+        efficiency=rounded(constants.efficiency),
+        depthwise=rounded(constants.depthwise),
+        op_cycles=rounded(constants.op_cycles),
+        core=x1.model,
+        spread=rounded(spread([*pixel6, *s23])),
+        spread_elsewhere=rounded(spread([*s23, *others])),
+        spread_sparse=rounded(spread(sparse_twice) / 2),
+        provenance=PROVENANCE,
     )
     lite0 = network_ms(efficientnet_lite0(), 8, load_target("pixel7").core(), constants)
 

@@ -151,7 +151,8 @@ def input_patches(layer: Layer, x: Tensor, per_sample: int, generator: torch.Gen
             values = planes[which, y.clamp(0, layer.in_size[0] - 1), z.clamp(0, layer.in_size[1] - 1)]
             taps.append(values if inside.all() else values * inside[..., None])
     patches = torch.stack(taps, 2).reshape(-1, len(taps), layer.groups, layer.in_channels // layer.groups)
-    return patches.permute(2, 0, 1, 3).flatten(2)
+    # Batched products of strided matrices are slower by two orders of magnitude.
+    return patches.permute(2, 0, 1, 3).flatten(2).contiguous()
 
 
 def collect_activations(network: Network, batches: Sequence[Tensor]) -> dict[str, ActivationStatistics]:

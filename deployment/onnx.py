@@ -3,10 +3,11 @@
 The file holds float32 ops of the standard ONNX domain. An int8 tensor is a float tensor that has passed through a
 QuantizeLinear/DequantizeLinear pair, and an fp16 tensor one that has passed through a pair of casts: each pair stands where the
 Candidate rounds. Runtimes recognise this form and compute in integers, which may move a value by one code where it
-falls between two.
+falls between two. In a deep int8 network such moves spread: outputs differ by a part of the rounding noise that they have anyway,
+as they do between two float implementations.
 
 Weights are stored in the format of their Option: int8 and int4 codes with a scale for each output channel, float16, or
-float32. Biases are float32.
+float32. Biases are float32, but int32 in an int8 linear op that ends the network.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ OPSET, IR_VERSION = 21, 10
 
 INPUT_NAME, OUTPUT_NAME, BATCH_NAME = "input", "output", "batch"
 
+_NOTE = (
+    "Written by autocompress. ONNX Runtime on x86 processors without VNNI clips sums of int8 products to 16 bits, which ruins "
+    "int8 networks, unless the session option session.x64quantprecision is 1; ARM processors are not concerned."
+)
+
 #: Runtimes hold a bias as a 32 bit integer in units of input scale times weight scale: it may have this magnitude.
 _LARGEST_BIAS = 2.0**30
 #: Weight scale of a channel that has neither weights nor a bias.
@@ -50,6 +56,9 @@ def to_onnx(candidate: Candidate, path: Path) -> None:
 
     The properties `autocompress.version`, `autocompress.plan` (the Plan's key), `autocompress.weights` and
     `autocompress.activations` (how many Layers, or ops, have which type) say where the file comes from.
+
+    On ARM, ONNX Runtime computes int8 networks faithfully. On an x86 processor without VNNI it does so only with the session
+    option `session.x64quantprecision` set to 1: by default it clips sums of products there, and the outputs are useless.
 
     Raises:
         UserError: the file cannot be written.
@@ -75,6 +84,7 @@ def to_model(candidate: Candidate) -> onnx.ModelProto:
         ir_version=IR_VERSION,
         producer_name="autocompress",
         producer_version=version,
+        doc_string=_NOTE,
     )
     properties = {
         "autocompress.version": version,
@@ -154,11 +164,26 @@ class _Writer:
             stored = self.node(name, "Cast", self.initializers[-1].name, to=TensorProto.INT8)
         else:
             stored = self.constant(name, weight.numpy(), np.int8)
-        return self.node(name, "DequantizeLinear", stored, self.constant(f"{name}/scale", scale.flatten().numpy()), axis=axis)
+        steps = self.constant(f"{name}/scale", scale.flatten().numpy())
+        # Zero points are zero anyway, but ONNX Runtime's optimiser invents a scalar where they are left out, and then fails.
+        zero_points = self.constant(f"{name}/zero_point", np.zeros(scale.numel()), np.int8)
+        return self.node(name, "DequantizeLinear", stored, steps, zero_points, axis=axis)
 
     def bias(self, op: Op) -> str:
         """The bias of a Layer, shape (channels,)."""
-        return self.real(f"{op.name}.bias", self.network.tensors[f"{op.name}.bias"])
+        name = f"{op.name}.bias"
+        bias = self.network.tensors[name]
+        ends = op.kind == "linear" and op.name == self.network.output and self.candidate.types[op.name] == "int8"
+        quantizer = self.read(op.inputs[0], "int8").quantizer if ends else None
+        if quantizer is None:
+            return self.real(name, bias)
+        # No QuantizeLinear follows the linear op that ends a network: there ONNX Runtime computes in integers only if it finds
+        # the bias in the integers' own units. Elsewhere it converts biases by itself, and the file keeps them exact.
+        unit = self._weight_scale(op) * quantizer.scale
+        stored = self.constant(name, (bias / unit).round().numpy(), np.int32)
+        steps = self.constant(f"{name}/scale", unit.numpy())
+        zero_points = self.constant(f"{name}/zero_point", np.zeros(len(bias)), np.int32)
+        return self.node(name, "DequantizeLinear", stored, steps, zero_points, axis=0)
 
     def _weight_scale(self, op: Op) -> Tensor:
         """Scales of the output channels, shape (channels,): the Candidate's, but large enough for the bias.

@@ -90,11 +90,12 @@ class LatencyEvaluator:
 
     def channels(self, tensor: str, kept: Mapping[str, int]) -> int:
         """Channels of a tensor when only `kept[group]` channels of some Groups remain."""
-        count = float(self._channels[tensor])
-        for group, share in self._shares[tensor].items():
-            if group in kept:
-                count -= share * (self._groups[group].channels - kept[group])
-        return round(count)
+        gone = 0.0
+        if kept:
+            for group, share in self._shares[tensor].items():
+                if group in kept:
+                    gone += share * (self._groups[group].channels - kept[group])
+        return self._channels[tensor] - round(gone)
 
     def kept(self, plan: Mapping[str, Option]) -> dict[str, int]:
         """Channels that a Plan keeps of each Group it removes channels of."""
@@ -110,8 +111,8 @@ class LatencyEvaluator:
 
     def layer_geometry(self, name: str, kept: Mapping[str, int]) -> Geometry:
         """Geometry of a Layer when Groups keep only so many channels."""
-        layer, op = self.layers[name], self.network.op(name)
-        inputs, outputs = self.channels(op.inputs[0], kept), self.channels(name, kept)
+        layer = self.layers[name]
+        inputs, outputs = self.layer_channels(name, kept)
         return Geometry(
             op="depthwise" if layer.depthwise else ("conv" if layer.kind == "conv2d" else "linear"),
             in_channels=inputs,
@@ -125,6 +126,10 @@ class LatencyEvaluator:
             dilation=layer.dilation,
             groups=inputs if layer.depthwise else layer.groups,
         )
+
+    def layer_channels(self, name: str, kept: Mapping[str, int]) -> tuple[int, int]:
+        """Input and output channels of a Layer when Groups keep only so many channels."""
+        return self.channels(self.network.op(name).inputs[0], kept), self.channels(name, kept)
 
     def layer_microseconds(self, name: str, option: Option, kept: Mapping[str, int]) -> float:
         """Time of one Layer under an Option, when Groups keep only so many channels."""
@@ -159,8 +164,7 @@ class LatencyEvaluator:
         return self._last_types[1]
 
     def _layer(self, name: str, option: Option, kept: Mapping[str, int]) -> OpLatency:
-        op = self.network.op(name)
-        key = (name, option, self.channels(op.inputs[0], kept), self.channels(name, kept))
+        key = (name, option, *self.layer_channels(name, kept))
         if key not in self._rows:
             structure, sparsity = ("dense", 0.0) if option.structure == "channel" else (option.structure, option.sparsity)
             row = self.table.row(self.layer_geometry(name, kept), structure, sparsity, option.bits)
@@ -226,7 +230,7 @@ class LatencyEvaluator:
 
     def _size(self, tensor: str) -> tuple[int, int]:
         shape = self.network.shapes[tensor]
-        if self._last_axis(tensor) or tensor == INPUT and len(shape) != 3:
+        if self._last_axis(tensor) or (tensor == INPUT and len(shape) != 3):
             return 1, math.prod(shape[:-1])
         return shape[1], shape[2]
 

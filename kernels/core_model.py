@@ -40,10 +40,11 @@ _SPARSE_TILE_CYCLES = 20.0
 _EPILOGUE = {"fp32": 4.0, "fp16": 4.0, "int8": 7.0}
 # SIMD instructions of a depthwise tap for one register of inputs: int8 widens twice.
 _TAP = {"fp32": 1.0, "fp16": 1.0, "int8": 5.0}
-# SIMD instructions that turn int4 weights into one register of int8.
-_UNPACK = 3.0
-# Cost of a pixel tail as a share of its kernel's tile: fewer accumulators in flight, fewer uses of each loaded weight.
-_TAILS = ((8, 10.0), (4, 6.0), (1, 3.0))
+# SIMD instructions that turn int4 weights into one register of int8: a shift or a mask, the factor 16 goes into the scale.
+_UNPACK = 1.0
+# tile -> (pixels, cost) of the kernels for what is left of a plane, in pixels of the full tile: fewer accumulators in flight,
+# fewer uses of each load of weights (and of an index, in the sparse tile of 32).
+_TAILS = {16: ((8, 10.0), (4, 6.0), (1, 3.0)), 32: ((16, 19.0), (8, 11.0), (4, 8.0), (1, 8.0))}
 # SIMD instructions per register of output elements of the ops without weights.
 _ELEMENTWISE = {
     "add": {"fp32": 3.0, "fp16": 3.0, "int8": 22.0},
@@ -107,7 +108,7 @@ FITTED = Calibration(
     core="cortex-x1",
     spread=0.0762,
     spread_elsewhere=0.17,
-    spread_sparse=0.23,
+    spread_sparse=0.222,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 
@@ -168,8 +169,8 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     blocks = weights / (block_rows * block_columns)
     pixels = _computed_pixels(geometry)
 
-    if pixels == 1:
-        compute = _column_cycles(weights, blocks, structure, bits, core)
+    if pixels == 1 and structure == "dense":
+        compute = _column_cycles(weights, bits, core)
     else:
         rate = core.rate(dtype, structure)
         if rate is None:
@@ -181,8 +182,8 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
         tiles = rows / tile_rows * slots / tile_pixels
         edges = tiles * (_TILE_CYCLES if structure == "dense" else _SPARSE_TILE_CYCLES)
         compute = max(weights * slots / rate, taken / _bytes_per_cycle(span, core)) + edges
-        if bits == 4:
-            compute += weights / core.vector_bytes * _UNPACK / core.vector_ops  # once, before the loops
+        if bits == 4:  # unpacked and stored once, before the loops
+            compute += weights / core.vector_bytes * (_UNPACK + 1.0) / core.vector_ops
     accumulators = core.vector_bytes / (4 if dtype == "int8" else size)
     compute += rows * _round_up(pixels, 4) / accumulators * _EPILOGUE[dtype] / core.vector_ops
 
@@ -194,10 +195,8 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     return compute, _weight_cycles(packed, core) + _data_cycles(read + written, core)
 
 
-def _column_cycles(weights: float, blocks: float, structure: str, bits: int, core: Core) -> float:
-    """Inner loop of a matrix by one column: every weight is loaded for one multiply-accumulate."""
-    if structure != "dense":
-        return blocks * 3.0 / core.loads  # weights, index and input of each block
+def _column_cycles(weights: float, bits: int, core: Core) -> float:
+    """Inner loop of a dense matrix by one column: every weight is loaded for one multiply-accumulate."""
     instructions = weights * _BYTES[DTYPES[bits]] / core.vector_bytes * (1.0 + (_UNPACK if bits == 4 else 0.0))
     return max(weights * bits / 8 / core.vector_bytes / core.loads, instructions / core.vector_ops)
 
@@ -250,13 +249,12 @@ def _slots(pixels: int, tile: int) -> float:
 def _tail_costs(tile: int) -> tuple[float, ...]:
     """Cost of 0..tile-1 remaining pixels; never more than computing some pixels too many."""
     costs = [0.0] * (tile + 1)
-    steps = ((16, 19.0), *_TAILS) if tile == 32 else _TAILS
     for pixels in range(1, tile + 1):
-        costs[pixels] = min(cost + costs[max(0, pixels - step)] for step, cost in (*steps, (tile, float(tile))))
+        costs[pixels] = min(cost + costs[max(0, pixels - step)] for step, cost in (*_TAILS[tile], (tile, float(tile))))
     return tuple(costs[:tile])
 
 
-_TAIL_COSTS = {tile: _tail_costs(tile) for tile in (16, 32)}
+_TAIL_COSTS = {tile: _tail_costs(tile) for tile in _TAILS}
 
 
 def _activation_bytes(geometry: Geometry, size: int) -> tuple[float, float]:

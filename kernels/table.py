@@ -204,8 +204,8 @@ class LatencyTable:
         """Read what `save_csv` wrote.
 
         Raises:
-            UserError: the file cannot be read, is cut off or damaged, has another schema, or has modelled rows that this version's
-                model answers differently.
+            UserError: the file cannot be read, is cut off or damaged, has another schema, or has modelled rows that this
+                version's model answers differently.
         """
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

@@ -203,7 +203,7 @@ def target_from_json(value: Any, where: str) -> Target:
         intercept_ms=intercept_ms,
         slope=slope,
         end_to_end_source=source,
-        sources=tuple(sources.items()),
+        sources=tuple(sorted(sources.items())),
     )
     table.finish()
     if default_core.lower() not in names:

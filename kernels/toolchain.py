@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -48,28 +49,26 @@ def build(
     """
     if importlib.util.find_spec("ziglang") is None:
         raise UserError("the C compiler is missing: pip install ziglang")
-    options = [*OPTIONS, f"-mcpu={cpu}", *flags]
-    sources = sorted(path for path in SOURCES.glob("*.c") if path.name not in PROGRAMS)
-    if target != HOST:
-        options += ["-target", target]
-    if product == "library":
-        options += ["-shared", "-fPIC"]
-    else:
-        sources.append(SOURCES / f"{product}.c")
-        options += [] if target == HOST else ["-static"]
-    path = cache_folder() / f"{product}-{target}-{cpu}-{_digest(options)}"
+    machine = [] if target == HOST else ["-target", target]
+    compiling = [*OPTIONS, *machine, f"-mcpu={cpu}", *flags]
+    path = cache_folder() / f"{product}-{target}-{cpu}-{_digest(compiling)}"
     # The executable bit is set last: a file without it was left by a run that ended in between.
-    if not os.access(path, os.X_OK):
-        with replacing(path) as temporary:
-            command = [sys.executable, "-m", "ziglang", "cc", *options, *map(str, sources), "-o", str(temporary)]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
-            if run.returncode != 0:
-                tail = "\n".join(run.stderr.splitlines()[-20:])
-                raise UserError(
-                    f"the kernels do not compile for {target} with cpu {cpu}: check both names, "
-                    f"and `{' '.join(command[:4])} --version`.\n{tail}"
-                )
-        path.chmod(0o755)
+    if os.access(path, os.X_OK):
+        return path
+    kernels = sorted(source for source in SOURCES.glob("*.c") if source.name not in PROGRAMS)
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder, replacing(path) as output:
+        # One object from all kernels. Only they are compiled for `cpu`: with a program, whose C library Zig compiles from
+        # source, that library is built once for a machine and not once for every CPU.
+        kernel_object = Path(folder) / "kernels.o"
+        pic = ["-fPIC"] if product == "library" else []
+        _compile([*compiling, *pic, "-c", *map(str, kernels), "-o", str(kernel_object)], target, cpu)
+        linking = [*machine, str(kernel_object), "-o", str(output), "-s"]
+        if product == "library":
+            linking.append("-shared")
+        else:
+            linking += [*OPTIONS, *flags, str(SOURCES / f"{product}.c"), *(["-static"] if machine else [])]
+        _compile(linking, target, cpu)
+    path.chmod(0o755)
     return path
 
 
@@ -77,6 +76,16 @@ def cache_folder() -> Path:
     """Where built kernels are kept: `$XDG_CACHE_HOME/autocompress/kernels`, by default under `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "autocompress" / "kernels"
+
+
+def _compile(arguments: Sequence[str], target: str, cpu: str) -> None:
+    command = [sys.executable, "-m", "ziglang", "cc", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        tail = "\n".join(run.stderr.splitlines()[-20:])
+        raise UserError(
+            f"the kernels do not compile for {target} with cpu {cpu}: check both names and the message below.\n{tail}"
+        )
 
 
 def _digest(options: Sequence[str]) -> str:

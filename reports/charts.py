@@ -84,7 +84,8 @@ class Scale:
         return max(value, self.floor) if self.logarithmic else value
 
     def axis(self, title: str) -> dict[str, Any]:
-        return {"title": {"text": html.escape(title)}, "type": "log" if self.logarithmic else "linear"}
+        axis: dict[str, Any] = {"title": {"text": html.escape(title)}, "type": "log" if self.logarithmic else "linear"}
+        return {**axis, "exponentformat": "none", **({"dtick": "D2", "minor": {"showgrid": False}} if self.logarithmic else {})}
 
 
 def pareto(result: StudyResult) -> Chart:
@@ -94,7 +95,8 @@ def pareto(result: StudyResult) -> Chart:
     """
     points = [point for point in result.everything if point.name is None]
     baselines = list(result.baselines)
-    inside = _in_view(points, baselines, result)
+    reach = _reach(result)
+    inside = [point for point in (*points, *baselines) if point.latency_ms <= reach]
     losses = Scale.over([point.search_loss for point in inside], LOG_LOSS)
     times = Scale.over([point.latency_ms for point in inside], LOG_LATENCY)
     keys: list[Key] = []
@@ -109,7 +111,7 @@ def pareto(result: StudyResult) -> Chart:
         keys.append(Key("line", "accent", "front"))
         trace = _markers(result, front, losses, _dot("accent", 7))
         line = {"mode": "lines+markers", "line": {"shape": "hv", "width": 2, "color": "var(--accent)"}}
-        traces.append({**trace, **line, **_intervals(front)})
+        traces.append({**trace, **line})
     for index, point in enumerate(baselines):
         symbol = BASELINE_SYMBOLS[index % len(BASELINE_SYMBOLS)]
         colour = BASELINE_COLOURS[index % len(BASELINE_COLOURS)]
@@ -120,7 +122,7 @@ def pareto(result: StudyResult) -> Chart:
     if best is not None:
         keys.append(Key("star", "ink", "best"))
         marker = {"symbol": "star", "size": 17, "color": "var(--ink)", "line": {"width": 1.5, "color": "var(--page)"}}
-        traces.append(_markers(result, [best], losses, marker))
+        traces.append({**_markers(result, [best], losses, marker), **_interval(best)})
     layout = _layout(times.axis(f"latency, ms ({result.latency_source})"), losses.axis(f"{loss_name(result)}, search data"))
     if inside:
         layout["xaxis"]["range"] = _range(times, [point.latency_ms for point in inside] + _optional(result.budget_ms))
@@ -140,13 +142,15 @@ def history(result: StudyResult) -> Chart:
     Without a budget the limit is the latency of the best Point; without a best, there is no such line.
     """
     rows = sorted(result.history, key=lambda row: row.trial)
-    losses = Scale.over([row.search_loss for row in rows], LOG_LOSS)
+    reach = _reach(result)
+    near = [row for row in rows if row.latency_ms <= reach]
+    losses = Scale.over([row.search_loss for row in near], LOG_LOSS)
     best = result.best_point
     limit = result.budget_ms if result.budget_ms is not None else best.latency_ms if best is not None else None
     within = [row.feasible if result.budget_ms is not None else limit is None or row.latency_ms <= limit for row in rows]
     keys: list[Key] = []
     traces: list[Figure] = []
-    limit_text = "" if limit is None else f" {number(limit)} ms ({result.latency_source})"
+    limit_text = "" if limit is None else f" {limit:.3g} ms ({result.latency_source})"
     for inside, label, marker in (
         (True, f"within{limit_text}" if limit is not None else "trial", _dot("accent", 6, 0.6)),
         (
@@ -189,12 +193,15 @@ def history(result: StudyResult) -> Chart:
             }
         )
     layout = _layout({"title": {"text": "trial"}}, losses.axis(f"{loss_name(result)}, search data"))
+    if near:
+        layout["yaxis"]["range"] = _range(losses, [losses.place(row.search_loss) for row in near])
     return Chart({"data": traces, "layout": layout}, tuple(keys))
 
 
 def generalisation(result: StudyResult) -> Chart:
-    """Loss on search data and on evaluation data, which the search never saw, for the evaluated front Points."""
-    pairs = [(point, point.loss) for point in result.front if point.loss is not None]
+    """Loss on search data and on evaluation data, which the search never saw, for the front that the Pareto chart shows."""
+    reach = _reach(result)
+    pairs = [(point, point.loss) for point in result.front if point.loss is not None and point.latency_ms <= reach]
     losses = Scale.over([value for point, loss in pairs for value in (point.search_loss, loss)], LOG_LOSS)
     times = Scale.over([point.latency_ms for point, _ in pairs], LOG_LATENCY)
     times_of_pairs = [point.latency_ms for point, _ in pairs]
@@ -260,11 +267,12 @@ def layers(result: StudyResult) -> Chart:
     return Chart({"data": traces, "layout": layout}, tuple(keys))
 
 
-def _in_view(points: Sequence[Point], baselines: Sequence[Point], result: StudyResult) -> list[Point]:
+def _reach(result: StudyResult) -> float:
+    """The slowest latency, in ms, in the first view of a chart: far slower baselines would squeeze all else into a corner."""
+    points = [point.latency_ms for point in result.everything if point.name is None]
     if not points:
-        return list(baselines)
-    reach = max([point.latency_ms for point in points] + _optional(result.budget_ms) + _optional(result.dense_ms.get("int8")))
-    return [*points, *(point for point in baselines if point.latency_ms <= 1.1 * reach)]
+        return math.inf
+    return 1.1 * max(points + _optional(result.budget_ms) + _optional(result.dense_ms.get("int8")))
 
 
 def _optional(value: float | None) -> list[float]:
@@ -315,19 +323,19 @@ def _markers(result: StudyResult, points: Sequence[Point], losses: Scale, marker
     }
 
 
-def _intervals(points: Sequence[Point]) -> Figure:
-    """Horizontal error bars, where the ends of the latency's interval are known."""
-    if any(point.latency_low_ms is None or point.latency_high_ms is None for point in points):
+def _interval(point: Point) -> Figure:
+    """A horizontal error bar, where the ends of the latency's interval are known."""
+    if point.latency_low_ms is None or point.latency_high_ms is None:
         return {}
     return {
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [(point.latency_high_ms or 0.0) - point.latency_ms for point in points],
-            "arrayminus": [point.latency_ms - (point.latency_low_ms or 0.0) for point in points],
-            "color": "var(--accent-faint)",
-            "thickness": 1,
-            "width": 0,
+            "array": [point.latency_high_ms - point.latency_ms],
+            "arrayminus": [point.latency_ms - point.latency_low_ms],
+            "color": "var(--ink)",
+            "thickness": 1.5,
+            "width": 4,
         }
     }
 

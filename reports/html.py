@@ -37,7 +37,7 @@ def render_html(result: StudyResult) -> str:
     figures: dict[str, Chart] = {}
     if result.everything:
         figures["pareto"] = charts.pareto(result)
-    if any(point.loss is not None for point in result.front):
+    if result.points and any(point.loss is not None for point in result.front):
         figures["generalisation"] = charts.generalisation(result)
     if result.history:
         figures["history"] = charts.history(result)
@@ -105,7 +105,7 @@ def _stats(result: StudyResult) -> str:
     cells = [
         (
             f"latency, {result.latency_source}",
-            f"{number(best.latency_ms)}<small> ms</small> {_source(result)}",
+            f"{number(best.latency_ms)}<small> ms</small>",
             ", ".join(interval),
         ),
     ]
@@ -136,8 +136,8 @@ def _front(result: StudyResult, figures: Mapping[str, Chart]) -> str:
         return _section("Pareto front", "There is nothing to draw yet: no trial has been evaluated.", "")
     best, front = result.best_point, result.front
     lead = (
-        "Each dot is one evaluated plan; lower and further left is better. The line is what the front guarantees: no evaluated plan "
-        "is both faster and closer to the dense network."
+        "Each dot is one evaluated plan; lower and further left is better. The line is what the front guarantees: "
+        "no evaluated plan is both faster and closer to the dense network."
     )
     shown = [best] if best is not None else []
     shown += sorted((point for point in result.baselines if point is not best), key=lambda point: point.latency_ms)
@@ -155,8 +155,8 @@ def _generalisation(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     if "generalisation" not in figures:
         return ""
     lead = (
-        f"The search steers by {escape(loss_name(result))} on search data (hollow). The same plans on evaluation data, which it never "
-        "saw (filled): a widening gap would mean that the search fits its own samples."
+        f"The search steers by {escape(loss_name(result))} on search data (hollow). The same plans on evaluation data, "
+        "which it never saw (filled): a widening gap would mean that the search fits its own samples."
     )
     label = "Loss of the front on search data and on evaluation data"
     return _section(
@@ -168,7 +168,7 @@ def _history(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     if "history" not in figures:
         return ""
     seconds = sum(row.seconds for row in result.history)
-    lead = f"{count(len(result.history), 'completed trial')}, {number(seconds / len(result.history))} s each on average."
+    lead = f"{count(len(result.history), 'completed trial')}, {seconds / len(result.history):.2g} s each on average."
     label = "Search loss of each trial and the best so far"
     return _section("Search history", lead, _chart("history", figures["history"], label, "chart low"))
 
@@ -194,13 +194,12 @@ def _layers(result: StudyResult, figures: Mapping[str, Chart]) -> str:
 
 
 def _layers_table(result: StudyResult) -> str:
-    name = escape(loss_name(result))
     widest = max(row.share for row in result.layers) or 1.0
     rows = "".join(_layer_row(result, index, row, widest) for index, row in enumerate(result.layers, start=1))
     return (
         '<div class="scroll"><table class="layers"><thead><tr><th>#</th><th class="text">layer</th><th class="text">chosen</th>'
         f'<th>ms<br>{result.latency_source}</th><th class="text">share of the total</th>'
-        f'<th class="text">runner-up, and what it would change<br>(ms {result.latency_source}, {name} predicted)</th></tr></thead>\n'
+        '<th class="text">runner-up, and what it would change</th></tr></thead>\n'
         f"<tbody>{rows}</tbody></table></div>\n"
     )
 
@@ -212,9 +211,9 @@ def _layer_row(result: StudyResult, index: int, row: LayerRow, widest: float) ->
     else:
         changes = []
         if row.runner_up_delta_ms is not None:
-            changes.append(f"{signed(row.runner_up_delta_ms)} ms")
+            changes.append(f"{signed(row.runner_up_delta_ms)} ms ({result.latency_source})")
         if row.runner_up_delta_loss is not None:
-            changes.append(f"{signed(row.runner_up_delta_loss)} {loss_name(result)}")
+            changes.append(f"{signed(row.runner_up_delta_loss)} {loss_name(result)} (predicted)")
         other = f"{escape(row.runner_up)}<small>{escape(', '.join(changes))}</small>"
     return (
         f'<tr><td class="index quiet">{index}</td><td class="name text">{escape(row.name)}<small>{escape(row.op)}</small></td>'
@@ -250,10 +249,13 @@ def _points_table(result: StudyResult, points: Sequence[Point]) -> str:
 
 def _provenance(result: StudyResult) -> str:
     facts = dict(result.provenance)
-    dense = {
-        name: f"{number(value)} ms ({result.latency_source})" for name, value in result.dense_ms.items() if value is not None
-    }
-    groups = [("study", {name: value for name, value in facts.items() if not isinstance(value, Mapping)})]
+    dense: dict[str, Any] = {}
+    for name, value in result.dense_ms.items():
+        if value is not None:
+            dense[name] = f"{number(value)} ms ({result.latency_source})"
+    groups: list[tuple[str, dict[str, Any]]] = [
+        ("study", {name: value for name, value in facts.items() if not isinstance(value, Mapping)})
+    ]
     groups += [(name, dict(value)) for name, value in facts.items() if isinstance(value, Mapping)]
     groups.append((f"dense latency, {result.latency_source}", dense))
     content = "".join(_facts(title, values) for title, values in groups if values)

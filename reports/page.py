@@ -6,13 +6,13 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --page: #ffffff; --panel: #f6f7f8; --ink: #16191d; --muted: #5c636d; --line: #d5d9de; --faint: #e6e8eb; --grey: #8a929c;
-  --accent: #0067a5; --accent-faint: #9cc4de; --blue: #0072b2; --orange: #d08a00; --green: #00805d; --purple: #b0578c;
+  --accent: #0067a5; --blue: #0072b2; --orange: #d08a00; --green: #00805d; --purple: #b0578c;
   --vermilion: #c44f00; --yellow: #9a8f00; --warn: #8a4b00; --warn-panel: #fff6e8;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #121417; --panel: #1b1e22; --ink: #eceef0; --muted: #a0a8b2; --line: #383e46; --faint: #2a2f35; --grey: #7d8691;
-    --accent: #5ab4ea; --accent-faint: #2f6285; --blue: #4ba3e0; --orange: #e9a93a; --green: #2fb98f; --purple: #d88ab8;
+    --accent: #5ab4ea; --blue: #4ba3e0; --orange: #e9a93a; --green: #2fb98f; --purple: #d88ab8;
     --vermilion: #ee7b3c; --yellow: #d8cc45; --warn: #f0b86c; --warn-panel: #2b2115;
   }
 }
@@ -74,8 +74,8 @@ details .scroll { margin-top: 8px; }
 .layers .option svg { width: 10px; height: 10px; margin-right: 8px; }
 .layers .ms .source { display: none; }
 .share { display: flex; align-items: center; gap: 10px; }
-.bar { flex: 1; min-width: 70px; height: 8px; border-radius: 2px; background: var(--faint); overflow: hidden; }
-.bar i { display: block; height: 100%; background: var(--accent); }
+.bar { flex: 1; min-width: 70px; height: 8px; }
+.bar i { display: block; height: 100%; border-radius: 2px; background: var(--accent); }
 .share span:last-child { min-width: 46px; text-align: right; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 28px 40px; margin-top: 20px; }
 .facts dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 16px; margin: 0; font-size: 14px; align-content: start; }
@@ -103,6 +103,7 @@ footer { margin-top: 64px; padding-top: 16px; border-top: 1px solid var(--faint)
   .layers .option { grid-column: 2 / 4; }
   .layers .part { grid-column: 2 / 4; }
   .layers .other { grid-column: 2 / 4; }
+  .layers .other::before { content: "runner-up: "; color: var(--muted); }
 }
 @media print { main { max-width: none; padding: 0; } section { break-inside: avoid-page; } }
 """

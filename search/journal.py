@@ -64,14 +64,14 @@ def open_journal(path: Path) -> JournalStorage:
 def _repair(path: Path) -> None:
     content = path.read_bytes()
     lines = content.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
+    try:
+        for line in lines[:-1]:
             json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"the study file {path} is damaged at line {number}. It is left as it is: restore it from a copy, or choose another "
-                "name with --study."
-            ) from error
+    except ValueError as error:
+        raise UserError(
+            f"the study file {path} is damaged at line {lines.index(line) + 1}. It is left as it is: restore it from a copy, or choose "
+            "another name with --study."
+        ) from error
     if lines[-1]:
         with path.open("r+b") as file:
             file.truncate(len(content) - len(lines[-1]))

@@ -64,7 +64,7 @@ def to_plan(space: Space, suggest: Callable[[str, CategoricalDistribution], Any]
         bits = value(f"{layer.name}.bits", options[0].bits)
         choices[layer.name] = min(
             of_structure,
-            key=lambda option: (abs(math.log2(option.bits / bits)), abs(option.sparsity - sparsity)),  # noqa: B023
+            key=lambda option: (abs(math.log2(option.bits / bits)), abs(option.sparsity - sparsity)),
         )
     return space.consistent(choices)
 

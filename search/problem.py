@@ -19,7 +19,7 @@ from ..spaces.groups import Group
 from ..spaces.option import Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
-from .solver import Block, Branch, Front, Solution
+from .solver import Block, Branch, Floats, Front, Solution
 
 #: Rounds of linearisation around the last solution; most Plans are exact after two.
 ROUNDS = 6
@@ -54,6 +54,8 @@ class Problem:
         zero = latency.table.total_ms(0.0)
         self._offset_ms, self._ms_per_us = zero, latency.table.total_ms(1.0) - zero
         self._members = self._all_members()
+        self._time_rows: dict[tuple[str, float, int, int], Floats] = {}
+        self._error_rows: dict[tuple[str, float], Floats] = {}
 
     def _all_members(self) -> list[tuple[Group | None, list[tuple[float, list[_Member]]]]]:
         """Blocks as (Group or None, branches), each branch as (channel share, members)."""
@@ -88,7 +90,7 @@ class Problem:
         return sum(weights.get(layer, 1.0) * self.errors.errors[layer][option] for layer, option in plan.items())
 
     def solve(
-        self, budget_ms: float, coefficients: Mapping[str, float] | None = None, start: Plan | None = None, steps: int = 3000
+        self, budget_ms: float, coefficients: Mapping[str, float] | None = None, start: Plan | None = None, steps: int = 2000
     ) -> Proposal | None:
         """The Plan of least expected loss within a budget, or None when none was found.
 
@@ -174,18 +176,28 @@ class Problem:
                         around[group.name] = kept_channels(group.channels, share)
                     offset = self.latency.others_microseconds(group, reference, around)
                     offset -= self.latency.others_microseconds(group, reference, kept)
-                times = [
-                    np.array([self.latency.layer_microseconds(m.layer, option, around) for option in m.options]) for m in members
-                ]
-                errors = [
-                    weights.get(m.layer, 1.0) * np.array([self.errors.errors[m.layer][option] for option in m.options])
-                    for m in members
-                ]
-                built.append(Branch(tuple(times), tuple(errors), offset))
+                times = tuple(self._times(member, share, around) for member in members)
+                errors = tuple(weights.get(member.layer, 1.0) * self._errors(member, share) for member in members)
+                built.append(Branch(times, errors, offset))
             blocks.append(Block(tuple(built)))
         total = self.latency(reference)
         layers = sum(row.microseconds for row in total.ops if row.name in reference)
         return blocks, sum(row.microseconds for row in total.ops) - layers
+
+    def _times(self, member: _Member, share: float, kept: Mapping[str, int]) -> Floats:
+        """Microseconds of a member's Options, when Groups keep only so many channels."""
+        key = (member.layer, share, *self.latency.layer_channels(member.layer, kept))
+        if key not in self._time_rows:
+            times = [self.latency.layer_microseconds(member.layer, option, kept) for option in member.options]
+            self._time_rows[key] = np.array(times)
+        return self._time_rows[key]
+
+    def _errors(self, member: _Member, share: float) -> Floats:
+        """Rows of the error table for a member's Options."""
+        key = (member.layer, share)
+        if key not in self._error_rows:
+            self._error_rows[key] = np.array([self.errors.errors[member.layer][option] for option in member.options])
+        return self._error_rows[key]
 
     def _plan(self, solution: Solution) -> Plan:
         options: dict[str, Option] = {}

@@ -37,7 +37,7 @@ ELITE = 4
 #: Weight of the prior (every coefficient is 1) against one observed loss, when coefficients are fitted.
 PRIOR = 0.3
 #: Attempts at a Plan that has not been evaluated before a repeated one is accepted.
-ATTEMPTS = 20
+ATTEMPTS = 6
 
 
 class PlanSampler(BaseSampler):
@@ -99,7 +99,7 @@ class PlanSampler(BaseSampler):
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
             # Later attempts reach further, so that something new is found.
-            reach = 1.0 + 0.25 * attempt
+            reach = 1.5**attempt
             if explore or self._budget_ms is None:
                 plan = self._explored(coefficients, budget, reach, rng) or plan
             else:
@@ -115,9 +115,7 @@ class PlanSampler(BaseSampler):
             self._fastest = self._problem.fastest().ms
         return float(rng.uniform(self._fastest, self._problem.latency(self._problem.base).ms))
 
-    def _explored(
-        self, coefficients: Mapping[str, float], budget: float, reach: float, rng: np.random.Generator
-    ) -> Plan | None:
+    def _explored(self, coefficients: Mapping[str, float], budget: float, reach: float, rng: np.random.Generator) -> Plan | None:
         layers = self._problem.space.layers
         shared: dict[tuple[bool, int], float] = {}
         drawn = {}
@@ -138,9 +136,9 @@ class PlanSampler(BaseSampler):
         rng: np.random.Generator,
     ) -> Plan | None:
         """One of the best Plans with some Layers changed and the time that this frees, or needs, settled by others."""
-        fitting = sorted(
-            (loss, index) for index, (plan, loss) in enumerate(history) if self._problem.latency(plan).ms <= budget
-        )[:ELITE]
+        fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._problem.latency(plan).ms <= budget)[
+            :ELITE
+        ]
         if not fitting:
             return None
         plan = history[fitting[int(rng.integers(len(fitting)))][1]][0]
@@ -167,15 +165,13 @@ class PlanSampler(BaseSampler):
         group = self._problem.space.group_of(layer)
         if group is not None and "channel" in (option.structure, plan[layer].structure):
             for span in group.producers:
-                bits = option.bits if span.op == layer else plan[span.op].bits
-                together = Option("channel", option.sparsity, bits) if option.structure == "channel" else Option("dense", 0.0, bits)
-                if span.op != layer or option.structure == "channel":
-                    changes[span.op] = together
+                if span.op != layer:
+                    bits = plan[span.op].bits
+                    removes = option.structure == "channel"
+                    changes[span.op] = Option("channel", option.sparsity, bits) if removes else Option("dense", 0.0, bits)
         return self._problem.space.consistent({**plan, **changes})
 
-    def _settled(
-        self, plan: Plan, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator
-    ) -> Plan | None:
+    def _settled(self, plan: Plan, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator) -> Plan | None:
         """`plan` brought within the budget, and up to it, by the steps that cost least expected loss per time.
 
         Options of other Layers are tried in random order, so that equal starts lead to different Plans.

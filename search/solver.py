@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class Branch:
     time: float = 0.0
     error: float = 0.0
 
-    @property
+    @cached_property
     def fastest(self) -> float:
         return self.time + sum(float(times.min()) for times in self.times)
 
@@ -41,7 +42,7 @@ class Block:
 
     branches: tuple[Branch, ...]
 
-    @property
+    @cached_property
     def fastest(self) -> float:
         return min(branch.fastest for branch in self.branches)
 
@@ -157,13 +158,13 @@ class Front:
 
     def curve(self) -> tuple[Floats, Floats]:
         """Times (rounded up as in the search) and errors of all solutions, without tracing them."""
-        times: Floats = self.fastest + self._points * self._unit
+        times = np.asarray(self.fastest + self._points * self._unit, np.float64)
         errors: Floats = self._best[self._points]
         return times, errors
 
     def _trace(self, point: int) -> Solution:
         choices: list[Choice] = []
-        for block, branch_of, folds in zip(reversed(self.blocks), reversed(self._branch_of), reversed(self._folds), strict=True):
+        for branch_of, folds in zip(reversed(self._branch_of), reversed(self._folds), strict=True):
             branch = int(branch_of[point])
             shift, members = folds[branch]
             options = []

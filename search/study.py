@@ -80,7 +80,9 @@ def open_study(storage: BaseStorage, name: str, fingerprint: Mapping[str, Any], 
     other = [key for key in fingerprint if made_with.get(key) != fingerprint[key]]
     if other:
         details = "; ".join(f"{key}: {made_with.get(key)} then, {fingerprint[key]} now" for key in other)
-        raise UserError(f"study {name} was made with another {' and '.join(other)} ({details}). Choose another name with --study.")
+        raise UserError(
+            f"study {name} was made with another {' and '.join(other)} ({details}). Choose another name with --study."
+        )
     return study
 
 
@@ -140,7 +142,9 @@ def open_storage(url: str) -> BaseStorage:
     try:
         return RDBStorage(url, heartbeat_interval=30, grace_period=120)
     except Exception as error:
-        raise UserError(f"cannot open storage {url}: {type(error).__name__}: {error}. Use a URL such as sqlite:///study.db.") from error
+        raise UserError(
+            f"cannot open storage {url}: {type(error).__name__}: {error}. Use a URL such as sqlite:///study.db."
+        ) from error
 
 
 def run_trials(
@@ -192,11 +196,8 @@ def evaluated(study: optuna.Study, problem: Problem) -> list[Evaluated]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         plan = plan_of(problem.space, trial.params)
         if plan is not None:
-            found.append(
-                Evaluated(
-                    trial.number, plan, trial.values[0], problem.latency(plan).ms, _seconds(trial), trial.user_attrs.get(_BASELINE)
-                )
-            )
+            baseline = trial.user_attrs.get(_BASELINE)
+            found.append(Evaluated(trial.number, plan, trial.values[0], problem.latency(plan).ms, _seconds(trial), baseline))
     return found
 
 

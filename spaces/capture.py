@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,8 @@ def _check(model: nn.Module, example: Tensor) -> None:
 def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     batch = torch.cat([example[:1]] * BATCH)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export uses what torch itself has deprecated
             program: torch.export.ExportedProgram = torch.export.export(model, (batch,)).run_decompositions({})
     except Exception as error:
         raise UserError(
@@ -194,7 +196,7 @@ def _value(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any], builder: Bu
             arguments[parameter.name] = kwargs[parameter.name]
         else:
             arguments[parameter.name] = parameter.default_value
-    wanted = node.meta["val"]
+    wanted = node.meta.get("val")
     result = RULES[str(node.target)](builder, Arguments(arguments, _shape(wanted)))
     for got, fake in zip(*((result, wanted) if isinstance(result, list) else ([result], [wanted])), strict=False):
         if fake is not None and fake.dtype != torch.float32:

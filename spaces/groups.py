@@ -26,7 +26,7 @@ class Group:
     """Channels that are removed together.
 
     Attributes:
-        name: the first producer's.
+        name: the first producer's; with the offset where that has channels of another Group before these.
         channels: how many there are.
         producers: Layers (depthwise ones included) whose output channels these are, with where they lie in the output.
         consumers: Layers that read them as input channels, with where they lie in the input. Depthwise Layers of the
@@ -62,9 +62,12 @@ class Channels:
 
     @property
     def name(self) -> str:
-        """The Group's name; empty where nothing produces these channels (the network's input)."""
+        """The Group's name; empty where no Layer produces these channels (the network's input)."""
         producers = self.root().producers
-        return producers[0].op if producers else ""
+        if not producers:
+            return ""
+        op, offset = producers[0].op, producers[0].offset
+        return f"{op}.{offset}" if offset else op
 
 
 @dataclass(frozen=True)
@@ -94,23 +97,19 @@ def find_groups(network: Network) -> tuple[Group, ...]:
 
 
 def group_layouts(network: Network) -> tuple[tuple[Group, ...], dict[str, Layout]]:
-    """The Groups of `network`, and where they lie in each of its tensors (constants that are combined with channels included)."""
-    finder = _Finder(network)
-    groups: dict[int, Group] = {}
-    for layout in finder.layouts.values():
-        for channels, _ in layout.runs:
-            root = channels.root()
-            if root.producers and id(root) not in groups:
-                groups[id(root)] = Group(
-                    root.name,
-                    root.length,
-                    tuple(root.producers),
-                    tuple(root.consumers),
-                    tuple(root.members),
-                    root.frozen,
-                )
-    order = {op.name: position for position, op in enumerate(network.ops)}
-    return tuple(sorted(groups.values(), key=lambda group: order[group.name])), finder.layouts
+    """The Groups of `network`, and where they lie in each of its tensors (constants with a value per channel included)."""
+    layouts = _Finder(network).layouts
+    first_use = [(name, position) for position, op in enumerate(network.ops) for name in (*op.inputs, op.name)]
+    order = dict(reversed(first_use))
+    roots = {id(channels.root()): channels.root() for layout in layouts.values() for channels, _ in layout.runs}
+    found = []
+    for root in roots.values():
+        for spans in (root.producers, root.consumers, root.members):
+            spans.sort(key=lambda span: order[span.op])
+        if root.producers:
+            spans_of = (tuple(root.producers), tuple(root.consumers), tuple(root.members))
+            found.append(Group(root.name, root.length, *spans_of, root.frozen))
+    return tuple(sorted(found, key=lambda group: order[group.producers[0].op])), layouts
 
 
 class _Finder:

@@ -392,6 +392,12 @@ def _transpose(b: Builder, a: Arguments) -> Ref:
     return _permuted(b, x, order)
 
 
+def _channel_shuffle(b: Builder, a: Arguments) -> Ref:
+    x, groups = a.ref("self"), int(a["groups"])
+    split = b.reshape(x, (groups, x.shape[0] // groups, *x.shape[1:]))
+    return b.reshape(b.emit("permute", [split], axes=(1, 0, *range(2, len(split.shape)))), a.shape[1:])
+
+
 def _pixel_shuffle(b: Builder, a: Arguments) -> Ref:
     x, r = _plane(a.ref("self")), int(a["upscale_factor"])
     channels, height, width = x.shape
@@ -520,6 +526,7 @@ RULES: dict[str, Rule] = {
     "aten.expand.default": _expand,
     "aten.permute.default": _permute,
     "aten.transpose.int": _transpose,
+    "aten.channel_shuffle.default": _channel_shuffle,
     "aten.pixel_shuffle.default": _pixel_shuffle,
     "aten.pixel_unshuffle.default": _pixel_unshuffle,
     "aten.pad.default": _pad,

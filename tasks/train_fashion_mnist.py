@@ -3,7 +3,7 @@
     python -m autocompress.tasks.train_fashion_mnist --network mobilenet
 
 SGD with Nesterov momentum and label smoothing under a one-cycle schedule; images are shifted by up to a pixel and
-mirrored; the weights kept are an exponential moving average over the last epochs. 5,000 training images are held out, so that
+mirrored; the weights kept are an exponential moving average over the last steps. 5,000 training images are held out, so that
 decisions (`--epochs`, `--learning-rate`) never look at the 10,000 test images, which are scored once, at the end.
 The seed fixes the result on one machine and torch version.
 """

@@ -8,9 +8,9 @@ import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import optuna
 import torch
@@ -24,7 +24,7 @@ from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
-from .evaluators.loss import loss_name
+from .files import write_json
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
 from .progress import Phases
@@ -44,6 +44,8 @@ from .tasks.task import Task, input_batches, task_fingerprint
 
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 128
+#: Most inputs that decide between finalists.
+HELD_OUT = 128
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
 BATCH = 32
 
@@ -59,17 +61,37 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Search:
-    """A finished search, as the writers of reports and artifacts need it."""
+class Prepared:
+    """A task on a target with its layer database: any Plan of its Space can be scored and written.
 
-    settings: SearchSettings
+    Attributes:
+        held_out: calibration inputs that score no trial.
+        key: hash of the task.
+    """
+
     task: Task
     target: Target
     profile: Profile
-    budget_ms: float | None
-    problem: Problem
     evaluator: PlanEvaluator
     held_out: torch.Tensor
+    key: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """A finished search, as the writers of reports and artifacts need it.
+
+    Attributes:
+        origin: how the search was asked for, as `autocompress resume` needs it.
+        fingerprint: what the study's numbers depend on.
+        evaluation_seconds: time spent in scoring trials.
+    """
+
+    settings: SearchSettings
+    origin: Mapping[str, Any]
+    prepared: Prepared
+    budget_ms: float | None
+    problem: Problem
     study: optuna.Study
     folder: Path
     fingerprint: Mapping[str, Any]
@@ -104,14 +126,33 @@ def profile(task: Task, target: Target, core: str | None = None) -> Profile:
     return Profile(network, layers, build_space(layers, groups, latency.supports, latency.alone_microseconds), latency)
 
 
-def run_search(task: Task, target: Target, settings: SearchSettings, phases: Phases) -> Search:
+def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases) -> Prepared:
+    """Capture a task and build, or reuse, its layer database.
+
+    Raises:
+        UserError: the model cannot be captured, its data is unusable, or the cache cannot be written.
+    """
+    keep_freed_memory()
+    with phases.phase("capture"):
+        found = profile(task, target, settings.core)
+    return _prepare(task, target, settings, phases, found)
+
+
+def run_search(
+    task: Task, target: Target, settings: SearchSettings, phases: Phases, origin: Mapping[str, Any] | None = None
+) -> Search:
     """Search until the study holds the trials that were asked for. An interrupted search is continued by the same call.
+
+    Args:
+        origin: how task, data and target were named, for `autocompress resume`.
 
     Raises:
         UserError: bad settings or data; what was finished before is kept.
     """
     if settings.sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {settings.sampler!r}: use one of {', '.join(SAMPLERS)}.")
+    if settings.method not in get_args(Method):
+        raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     keep_freed_memory()
     with phases.phase("capture"):
         found = profile(task, target, settings.core)
@@ -122,7 +163,7 @@ def run_search(task: Task, target: Target, settings: SearchSettings, phases: Pha
         free.check_budget(budget_ms, target.name)
     folder = settings.results / (settings.study or study_name(task, target, settings))
     with folder_lock(folder):
-        return _run(task, target, settings, phases, found, budget_ms, folder)
+        return _run(task, target, settings, phases, found, budget_ms, folder, origin or {})
 
 
 def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
@@ -148,17 +189,16 @@ def _run(
     found: Profile,
     budget_ms: float | None,
     folder: Path,
+    origin: Mapping[str, Any],
 ) -> Search:
-    network, space = found.network, found.space
-    calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
-    search_samples, held_out = split_samples(calibration, settings.search_samples)
-    task_key = task_fingerprint(task)[:16]
+    space, table = found.space, found.latency.table
+    key = task_fingerprint(task)[:16]
     fingerprint = {
-        "task": f"{task.name} {task_key}",
-        "table": f"{target.name} {found.latency.table.core.name} {found.latency.table.fingerprint}",
+        "task": f"{task.name} {key}",
+        "table": f"{target.name} {table.core.name} {table.fingerprint}",
         "option set": space.fingerprint,
         "budget": None if budget_ms is None else round(budget_ms, 6),
-        "search samples": len(search_samples),
+        "search samples": settings.search_samples,
         "method": settings.method,
         "version": __version__,
     }
@@ -167,38 +207,45 @@ def _run(
     if study.get_trials(deepcopy=False) and not settings.resume:
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
-
-    batches = list(torch.split(calibration, BATCH))
-    with phases.phase("layer database") as update:
-        database = build_database(found, batches, task_key, settings, update)
-    phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
-    with phases.phase("activation ranges"):
-        quantizers = find_quantizers(network, list(torch.split(calibration[:RANGE_SAMPLES], BATCH)))
-        evaluator = PlanEvaluator(network, space.groups, database, quantizers, search_samples)
+    write_json(folder / "settings.json", {**settings.to_json(), **origin})
+    prepared = _prepare(task, target, settings, phases, found)
+    evaluator, database = prepared.evaluator, prepared.evaluator.database
     with phases.phase("error table") as update:
         errors = measure_errors(
             space,
             lambda layer, option: database.errors[layer][option],
             lambda group, share: database.channels(group, share).error,
             evaluator.loss,
-            database.folder / f"losses-{space.fingerprint}-{len(search_samples)}.json",
-            f"{task_key} {space.fingerprint} {settings.method} {len(search_samples)} {__version__}",
+            database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
+            f"{key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {__version__}",
             update,
         )
     problem = Problem(space, found.latency, errors)
-    enqueue_baselines(
-        study, {name: to_parameters(space, plan) for name, plan in baselines(problem, budget_ms).items()}
-    )
+    plans = baselines(problem, budget_ms)
+    enqueue_baselines(study, {name: to_parameters(space, plan) for name, plan in plans.items()})
+    evaluator.remember({trial.plan: trial.loss for trial in evaluated(study, problem)})
     clock = _Stopwatch(evaluator)
-    known = {trial.plan: trial.loss for trial in evaluated(study, problem)}
-    evaluator.remember(known)
     with phases.phase("trials") as update:
         run_trials(
             study, problem, clock.loss, settings.sampler, budget_ms, settings.trials, settings.timeout, settings.seed, update
         )
-    return Search(
-        settings, task, target, found, budget_ms, problem, evaluator, held_out, study, folder, fingerprint, phases, clock.seconds
-    )
+    return Search(settings, origin, prepared, budget_ms, problem, study, folder, fingerprint, phases, clock.seconds)
+
+
+def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile) -> Prepared:
+    key = task_fingerprint(task)[:16]
+    calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
+    search_samples, held_out = split_samples(calibration, settings.search_samples)
+    batches = list(torch.split(calibration, BATCH))
+    with phases.phase("layer database") as update:
+        database = build_database(found, batches, key, settings, update)
+    phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
+    for name in database.evicted:
+        phases.display.note(f"removed the layer database {name}, used longest ago, to make room")
+    with phases.phase("activation ranges"):
+        quantizers = find_quantizers(found.network, list(torch.split(calibration[:RANGE_SAMPLES], BATCH)))
+        evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples)
+    return Prepared(task, target, found, evaluator, held_out, key)
 
 
 class _Stopwatch:
@@ -257,7 +304,8 @@ def machine() -> str:
 
 def provenance(search: Search) -> dict[str, Any]:
     """What a report says about how its numbers came about."""
-    table = search.profile.latency.table
+    prepared = search.prepared
+    table = prepared.profile.latency.table
     return {
         "autocompress": __version__,
         "torch": torch.__version__,
@@ -266,15 +314,11 @@ def provenance(search: Search) -> dict[str, Any]:
         "sampler": search.settings.sampler,
         "table": {"source": table.source, "core": table.core.name, "fingerprint": table.fingerprint, "note": table.note},
         "data": {
-            "search": f"{len(search.evaluator.samples)} calibration inputs score each trial ({loss_name(search.evaluator.dense_outputs)})",
-            "finalists": f"{min(len(search.held_out), 128)} other calibration inputs decide between the best trials",
+            "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial",
+            "finalists": f"{min(len(prepared.held_out), HELD_OUT)} other calibration inputs decide between the best trials",
         },
         "machine": machine(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": {name: round(seconds, 1) for name, seconds in search.phases.seconds.items()},
         "fingerprint": dict(search.fingerprint),
     }
-
-
-def with_trials(settings: SearchSettings, trials: int) -> SearchSettings:
-    return replace(settings, trials=trials)

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from .api import Search, provenance
+from .api import HELD_OUT, Search, provenance
 from .compressors.candidate import Candidate
 from .deployment.onnx import to_onnx
 from .deployment.weights import save_weights
 from .errors import UserError
+from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import describe
 from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
 from .evaluators.size import size_bytes
-from .files import write_json, write_text
 from .progress import Update
-from .reports.front import front_csv, front_json
-from .reports.html import render_html
-from .reports.result import HistoryRow, LayerRow, OpRow, Point, StudyResult
+from .reports.folder import write_reports
+from .reports.result import DenseType, HistoryRow, LayerRow, OpRow, Point, StudyResult
 from .search.study import Evaluated, evaluated, front
-from .spaces.option import Option
+from .spaces.option import Bits, Option
 from .spaces.plan import Plan
 from .tasks.task import evaluation_data
 
 #: Best trials by search loss among which inputs that the search did not use decide.
 FINALISTS = 5
-#: Most inputs that decide between finalists.
-HELD_OUT = 128
 
 
 class CandidateModule(nn.Module):
@@ -87,13 +83,13 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     chosen = list(finalists.values())[:FINALISTS]
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
-    inputs = search.held_out[:HELD_OUT]
-    dense = outputs(search.evaluator.dense.run, inputs)
+    inputs = search.prepared.held_out[:HELD_OUT]
+    dense = outputs(search.prepared.evaluator.dense.run, inputs)
     scores = {}
     for done, trial in enumerate(chosen):
         update(done, len(chosen), f"trial {trial.number}")
-        held_out = divergence(dense, outputs(search.evaluator.recovered(trial.plan).run, inputs))
-        count, more = len(search.evaluator.samples), len(inputs)
+        held_out = divergence(dense, outputs(search.prepared.evaluator.recovered(trial.plan).run, inputs))
+        count, more = len(search.prepared.evaluator.samples), len(inputs)
         scores[trial.number] = (trial.loss * count + held_out * more) / (count + more)
     update(len(chosen), len(chosen), "done")
     return min(scores, key=lambda number: (scores[number], number))
@@ -110,18 +106,18 @@ def _knee(trials: list[Evaluated]) -> int:
 def _judge(search: Search, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
     """Loss and metric on evaluation data, by trial number; equal Plans are computed once."""
     try:
-        inputs, _ = evaluation_data(search.task)
+        inputs, _ = evaluation_data(search.prepared.task)
     except UserError:
         # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
-        inputs = search.held_out
-    dense = outputs(search.evaluator.dense.run, inputs)
+        inputs = search.prepared.held_out
+    dense = outputs(search.prepared.evaluator.dense.run, inputs)
     by_plan: dict[Plan, Judged] = {}
     for done, trial in enumerate(trials):
         update(done, len(trials), f"trial {trial.number}")
         if trial.plan not in by_plan:
-            candidate = search.evaluator.recovered(trial.plan)
+            candidate = search.prepared.evaluator.recovered(trial.plan)
             compressed = outputs(candidate.run, inputs)
-            value = metric(search.task, CandidateModule(candidate), dense, compressed)
+            value = metric(search.prepared.task, CandidateModule(candidate), dense, compressed)
             by_plan[trial.plan] = Judged(divergence(dense, compressed), value)
     update(len(trials), len(trials), "done")
     return {trial.number: by_plan[trial.plan] for trial in trials}
@@ -130,7 +126,7 @@ def _judge(search: Search, trials: list[Evaluated], update: Update) -> dict[int,
 def _result(
     search: Search, trials: list[Evaluated], on_front: set[int], best: int | None, judged: dict[int, Judged]
 ) -> StudyResult:
-    latency, space = search.profile.latency, search.profile.space
+    latency, space = search.prepared.profile.latency, search.prepared.profile.space
     points = []
     for trial in trials:
         told = latency(trial.plan)
@@ -139,7 +135,7 @@ def _result(
                 trial=trial.number,
                 latency_ms=told.ms,
                 search_loss=trial.loss,
-                size_bytes=size_bytes(search.evaluator.shape(trial.plan), trial.plan),
+                size_bytes=size_bytes(search.prepared.evaluator.shape(trial.plan), trial.plan),
                 on_front=trial.number in on_front,
                 feasible=search.budget_ms is None or told.ms <= search.budget_ms,
                 plan=plan_path(trial.number),
@@ -150,11 +146,11 @@ def _result(
                 name=trial.baseline,
             )
         )
+    types: tuple[tuple[DenseType, Bits], ...] = (("fp32", 32), ("fp16", 16), ("int8", 8))
+    dense = {name: Option("dense", 0.0, bits) for name, bits in types}
     dense_ms = {
-        name: latency(space.uniform(Option("dense", 0.0, bits))).ms
-        if all(Option("dense", 0.0, bits) in options for options in space.options.values())
-        else None
-        for name, bits in (("fp32", 32), ("fp16", 16), ("int8", 8))
+        name: latency(space.uniform(option)).ms if all(option in options for options in space.options.values()) else None
+        for name, option in dense.items()
     }
     table = latency.table
     best_plan = next((trial.plan for trial in trials if trial.number == best), None)
@@ -164,14 +160,14 @@ def _result(
     story["seconds"] = {**story["seconds"], "evaluating trials": round(search.evaluation_seconds, 1)}
     return StudyResult(
         study=search.folder.name,
-        task=search.task.name,
-        target=search.target.name,
+        task=search.prepared.task.name,
+        target=search.prepared.target.name,
         latency_source=table.source,
         latency_note=table.note,
         budget_ms=search.budget_ms,
-        dense_ms=dense_ms,  # type: ignore[arg-type]  # the keys are the literals above
-        loss_name=loss_name(search.evaluator.dense_outputs),
-        metric_name=metric_name(search.task),
+        dense_ms=dense_ms,
+        loss_name=loss_name(search.prepared.evaluator.dense_outputs),
+        metric_name=metric_name(search.prepared.task),
         points=tuple(point for point in points if point.name is None),
         baselines=tuple(point for point in points if point.name is not None),
         best=best,
@@ -190,7 +186,7 @@ def _layer_rows(search: Search, plan: Plan) -> tuple[tuple[LayerRow, ...], tuple
     The runner-up is the other Option with the least expected loss plus time, time counted at what the solver pays for a
     millisecond around this Plan's latency.
     """
-    problem, latency = search.problem, search.profile.latency
+    problem, latency = search.problem, search.prepared.profile.latency
     total = latency(plan)
     price = _loss_per_ms(search, total.ms)
     kept = latency.kept(plan)
@@ -207,7 +203,7 @@ def _layer_rows(search: Search, plan: Plan) -> tuple[tuple[LayerRow, ...], tuple
                 ms = (latency.layer_microseconds(row.name, other, kept) - row.microseconds) / 1e3
                 rivals.append((errors[other] - errors[option] + price * ms, errors[other] - errors[option], ms, other))
         second = min(rivals, key=lambda rival: rival[0]) if rivals else None
-        layer = latency.layers[row.name]
+        layer, whole = latency.layers[row.name], latency.layer_microseconds(row.name, int8[row.name], {})
         rows.append(
             LayerRow(
                 name=row.name,
@@ -218,7 +214,7 @@ def _layer_rows(search: Search, plan: Plan) -> tuple[tuple[LayerRow, ...], tuple
                 bits=option.bits,
                 ms=row.microseconds / 1e3,
                 share=row.microseconds / 1e3 / total.ms,
-                dense_int8_ms=latency.layer_microseconds(row.name, int8[row.name], {}) / 1e3 if int8[row.name].bits == 8 else None,
+                dense_int8_ms=whole / 1e3 if int8[row.name].bits == 8 else None,
                 runner_up=str(second[3]) if second else None,
                 runner_up_delta_ms=second[2] if second else None,
                 runner_up_delta_loss=second[1] if second else None,
@@ -246,25 +242,16 @@ def _write(search: Search, result: StudyResult, plans: dict[int, Plan]) -> None:
         if not (folder / plan_path(number)).exists():
             plan.save(folder / plan_path(number))
     if result.best is not None:
-        write_artifact(search, plans[result.best], folder / "best")
-    write_json(folder / "task.json", {"task": search.task.name, "budget": str(search.settings.budget or "")})
-    write_json(folder / "front.json", front_json(result))
-    write_text(folder / "front.csv", front_csv(result))
-    write_text(folder / "report.html", render_html(result))
-    result.save(folder / "result.json")
+        write_artifact(search.prepared.evaluator, plans[result.best], folder / "best")
+    write_reports(result, folder)
 
 
-def write_artifact(search: Search, plan: Plan, folder: Path) -> None:
+def write_artifact(evaluator: PlanEvaluator, plan: Plan, folder: Path) -> None:
     """Write a Plan, its network's weights and its ONNX model into `folder`."""
-    candidate = search.evaluator.recovered(plan)
+    candidate = evaluator.recovered(plan)
     plan.save(folder / "plan.json")
     save_weights(candidate, folder / "weights.safetensors")
     to_onnx(candidate, folder / "model.onnx")
-
-
-def finite(value: float) -> float | None:
-    """A number for JSON: None where it is not finite."""
-    return value if math.isfinite(value) else None
 
 
 def read_front(folder: Path) -> str:

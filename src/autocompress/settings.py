@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -79,6 +80,11 @@ class SearchSettings:
     search_samples: int = 64
     calibration_samples: int = 512
     method: str = "obs"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `autocompress resume` needs to go on."""
+        names = ("trials", "seed", "sampler", "storage", "core", "search_samples", "method")
+        return {"budget": str(self.budget) if self.budget else None, **{name: getattr(self, name) for name in names}}
 
     def __post_init__(self) -> None:
         if self.trials < 1:

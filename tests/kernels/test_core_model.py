@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from autocompress.kernels.core_model import FITTED, VERSION, op_time_us, supports
@@ -27,6 +27,7 @@ OPTIONS = [
     ("dense", 4),
 ]
 
+deterministic = settings(derandomize=True, deadline=None)
 channels = st.integers(1, 600)
 sizes = st.sampled_from([1, 2, 4, 7, 9, 14, 28, 56, 112])
 kernels = st.sampled_from([1, 3, 5])
@@ -49,6 +50,7 @@ def sparsity_of(structure: str, share: float) -> float:
     return 0.0 if structure == "dense" else share
 
 
+@deterministic
 @given(channels, channels, sizes, kernels, strides, options, st.floats(0.05, 0.99), cores)
 def test_times_are_positive_and_above_the_peak(
     inputs: int, outputs: int, size: int, kernel: int, stride: int, option: tuple[str, int], share: float, core: Core
@@ -66,19 +68,20 @@ def test_times_are_positive_and_above_the_peak(
     assert micro > geometry.macs * (1 - sparsity) / (peak * core.ghz * 1e3)
 
 
+@deterministic
 @given(channels, channels, sizes, kernels, strides, options, st.floats(0.05, 0.95), cores)
 def test_more_channels_are_never_faster(
     inputs: int, outputs: int, size: int, kernel: int, stride: int, option: tuple[str, int], share: float, core: Core
 ) -> None:
     structure, bits = option
-    if not supports(conv(inputs, outputs, size), structure, bits, core):
-        return
+    assume(supports(conv(inputs, outputs, size), structure, bits, core))
     sparsity = sparsity_of(structure, share)
     base = time(conv(inputs, outputs, size, kernel, stride), structure, sparsity, bits, core)
     assert time(conv(inputs + 1, outputs, size, kernel, stride), structure, sparsity, bits, core) >= base
     assert time(conv(inputs, outputs + 1, size, kernel, stride), structure, sparsity, bits, core) >= base
 
 
+@deterministic
 @given(channels, channels, st.integers(1, 130), options, st.floats(0.05, 0.95))
 def test_more_pixels_are_never_faster(inputs: int, outputs: int, tokens: int, option: tuple[str, int], share: float) -> None:
     structure, bits = option
@@ -88,20 +91,21 @@ def test_more_pixels_are_never_faster(inputs: int, outputs: int, tokens: int, op
     assert time(more, structure, sparsity, bits) >= time(few, structure, sparsity, bits)
 
 
+@deterministic
 @given(channels, channels, sizes, kernels, st.sampled_from([o for o in OPTIONS if o[0] != "dense"]), cores, st.data())
 def test_more_zeros_are_never_slower(
     inputs: int, outputs: int, size: int, kernel: int, option: tuple[str, int], core: Core, data: st.DataObject
 ) -> None:
     structure, bits = option
     geometry = conv(inputs, outputs, size, kernel)
-    if not supports(geometry, structure, bits, core):
-        return
+    assume(supports(geometry, structure, bits, core))
     fewer = data.draw(st.floats(0.0, 0.98))
     more = data.draw(st.floats(fewer, 0.99))
     assert time(geometry, structure, more, bits, core) <= time(geometry, structure, fewer, bits, core)
 
 
-@given(st.integers(16, 600), st.integers(16, 600), st.sampled_from([14, 28, 56]), kernels)
+@deterministic
+@given(st.integers(64, 600), st.integers(64, 600), st.sampled_from([14, 28, 56]), kernels)
 def test_fewer_bits_are_never_slower_on_big_layers(inputs: int, outputs: int, size: int, kernel: int) -> None:
     geometry = conv(inputs, outputs, size, kernel)
     assert time(geometry, bits=8) <= time(geometry, bits=16) <= time(geometry, bits=32)
@@ -119,8 +123,9 @@ def test_seven_by_seven_has_tails() -> None:
 
 
 def test_wide_kernels_compute_dropped_columns() -> None:
-    one, three = conv(256, 256, 7), conv(256, 256, 7, kernel=3)
-    assert time(three) > 9.5 * time(one)
+    overhead = FITTED.op_cycles / (X1.ghz * 1e3)
+    one, three = time(conv(256, 256, 7)) - overhead, time(conv(256, 256, 7, kernel=3)) - overhead
+    assert three > 9.5 * one
 
 
 def test_sparse_pays_only_past_a_break_even() -> None:
@@ -145,6 +150,7 @@ def test_depthwise_runs_far_below_the_rate_of_1x1() -> None:
     assert depthwise.macs / time(depthwise) < 0.36 * pointwise.macs / time(pointwise)
 
 
+@deterministic
 @given(
     channels,
     channels,
@@ -183,7 +189,7 @@ def test_ops_without_weights(inputs: int, more: int, size: int, grow: int, op: s
 def test_which_kernels_there_are(geometry: Geometry, structure: str, bits: int, expected: bool) -> None:
     assert supports(geometry, structure, bits, X1) is expected
     if not expected:
-        with pytest.raises(ValueError, match="no .* kernel"):
+        with pytest.raises(ValueError, match=r"^no "):
             time(geometry, structure, 0.5, bits)
 
 
@@ -201,7 +207,7 @@ def test_fp16_needs_its_arithmetic() -> None:
     assert supports(conv(64, 64, 14), "dense", 16, X1)
 
 
-@settings(max_examples=20)
+@deterministic
 @given(st.floats(0.0, 0.5), st.floats(0.1, 1e6))
 def test_interval_holds_the_time(spread: float, microseconds: float) -> None:
     low, high = FITTED.interval(microseconds, spread)

@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from autocompress.errors import UserError
 from autocompress.kernels.native import Call, host_library, load, multiply
 from autocompress.kernels.packing import (
@@ -28,9 +32,6 @@ from autocompress.kernels.packing import (
     unpack_quads,
 )
 from autocompress.kernels.toolchain import HOST, SOURCES, build
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 NAMES = list(KERNELS)
 IDS = [name for name, _ in KERNELS.values()]

@@ -6,6 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from autocompress.errors import UserError
 from autocompress.kernels.packing import (
     KERNELS,
@@ -18,8 +21,6 @@ from autocompress.kernels.packing import (
     unpack,
     unpack_quads,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 FP32 = [structure for dtype, structure in KERNELS if dtype == "fp32"]
 INT8 = [structure for dtype, structure in KERNELS if dtype == "int8"]

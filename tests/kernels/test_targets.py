@@ -45,7 +45,7 @@ def test_pixel7_cores() -> None:
 
 
 def test_unknown_name_gives_the_nearest_and_the_list() -> None:
-    with pytest.raises(UserError, match="did you mean 'pixel7'.*host, pixel6, pixel7"):
+    with pytest.raises(UserError, match=r"did you mean 'pixel7'.*host, pixel6, pixel7"):
         load_target("pixle7")
 
 

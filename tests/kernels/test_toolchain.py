@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from autocompress.errors import UserError
 from autocompress.kernels import toolchain
 from autocompress.kernels.toolchain import build, cache_folder

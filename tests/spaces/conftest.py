@@ -147,10 +147,16 @@ def timm_model() -> Callable[[str], tuple[nn.Module, Network]]:
     return timm_pair
 
 
+@functools.cache
+def random_pair(seed: int) -> tuple[nn.Module, Network]:
+    model = randomise_statistics(RandomCNN(seed), seed)
+    return model, capture(model, torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(seed)))
+
+
 @pytest.fixture(scope="session")
-def random_cnn() -> Callable[[int], nn.Module]:
-    """Random CNN for inputs of shape (batch, 3, 12, 12), by seed."""
-    return lambda seed: randomise_statistics(RandomCNN(seed), seed)
+def random_cnn() -> Callable[[int], tuple[nn.Module, Network]]:
+    """Random CNN for inputs of shape (batch, 3, 12, 12) by seed, with its Network; captured once in a run."""
+    return random_pair
 
 
 @pytest.fixture(scope="session")

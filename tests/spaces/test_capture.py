@@ -331,11 +331,11 @@ def test_operations(function_model: Callable[..., nn.Module], case: str) -> None
 
 
 ACTIVATIONS: dict[str, tuple[nn.Module, Activation]] = {
-    "relu": (nn.ReLU(inplace=True), Activation("relu")),
-    "relu6": (nn.ReLU6(inplace=True), Activation("clamp", (0.0, 6.0))),
+    "relu": (nn.ReLU(), Activation("relu")),
+    "relu6": (nn.ReLU6(), Activation("clamp", (0.0, 6.0))),
     "hardtanh": (nn.Hardtanh(-1, 2), Activation("clamp", (-1.0, 2.0))),
     "leaky_relu": (nn.LeakyReLU(0.3), Activation("leaky_relu", (0.3,))),
-    "hardswish": (nn.Hardswish(inplace=True), Activation("hardswish")),
+    "hardswish": (nn.Hardswish(), Activation("hardswish")),
     "hardsigmoid": (nn.Hardsigmoid(), Activation("hardsigmoid")),
     "silu": (nn.SiLU(), Activation("silu")),
     "sigmoid": (nn.Sigmoid(), Activation("sigmoid")),
@@ -362,11 +362,11 @@ def test_padding_is_top_left_bottom_right(function_model: Callable[..., nn.Modul
     assert capture(model, torch.randn(1, *IMAGE)).op("c").attributes["padding"] == (4, 1, 5, 2)
 
 
-def test_names_are_module_paths_and_stable() -> None:
-    block = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
-    model = nn.Sequential(block, nn.MaxPool2d(2), block[0], nn.Flatten(), nn.Linear(12, 2)).eval()
+def test_names_are_module_paths_and_stable(function_model: Callable[..., nn.Module]) -> None:
+    parts = {"body": nn.Sequential(nn.Conv2d(3, 3, 1), nn.MaxPool2d(2)), "twice": nn.Conv2d(3, 3, 1)}
+    model = function_model(lambda m, x: m.twice(m.twice(y := m.body(x))) + y, **parts)
     names = [op.name for op in capture(model, torch.randn(1, 3, 4, 4)).ops]
-    assert names == ["0.0.conv2d", "0.1", "1", "0.0.conv2d_1", "3", "4"]
+    assert names == ["body.0", "body.1", "twice.conv2d", "twice.conv2d_1", "add"]
     assert names == [op.name for op in capture(model, torch.randn(1, 3, 4, 4)).ops]
 
 
@@ -451,10 +451,9 @@ def test_training_mode_and_other_types_are_refused() -> None:
         capture(nn.Sequential(conv()).double().eval(), torch.randn(1, *IMAGE))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10_000))
-def test_random_networks(random_cnn: Callable[[int], nn.Module], seed: int) -> None:
-    model = random_cnn(seed)
-    network = capture(model, torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(seed)))
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 39))
+def test_random_networks(random_cnn: Callable[[int], tuple[nn.Module, Network]], seed: int) -> None:
+    model, network = random_cnn(seed)
     assert_well_formed(network)
     assert_same(network, model, (3, 12, 12))

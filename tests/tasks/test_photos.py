@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ def test_timms_list_of_synsets_is_used(tmp_path: Path, monkeypatch: pytest.Monke
     synsets = [f"n{10_000_000 + index}" for index in range(1000)]
     (package / "data" / "_info" / "imagenet_synsets.txt").write_text("\n".join(synsets))
     monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
     save(tmp_path / "photos" / "n10000123" / "a.jpg")
     assert [photo.label for photo in find_photos(tmp_path / "photos")] == [123]
 

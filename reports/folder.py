@@ -1,0 +1,24 @@
+"""The report's files in a study folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..files import write_json, write_text
+from .front import front_csv, front_json
+from .html import render_html
+from .result import StudyResult
+
+RESULT = "result.json"
+
+
+def write_reports(result: StudyResult, folder: Path) -> None:
+    """Write result.json, front.json, front.csv and report.html into `folder`, each atomically.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    result.save(folder / RESULT)
+    write_json(folder / "front.json", front_json(result))
+    write_text(folder / "front.csv", front_csv(result))
+    write_text(folder / "report.html", render_html(result))

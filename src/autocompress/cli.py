@@ -1,0 +1,407 @@
+"""The command line. Everything heavy is imported inside the commands, so that help and errors come at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from . import __version__
+from .errors import UserError
+from .progress import Phases, Update
+from .settings import Budget, SearchSettings
+
+if TYPE_CHECKING:
+    from .api import Profile
+    from .tasks.task import Task
+
+DEFAULT_TASK, DEFAULT_TARGET = "efficientnet-lite0", "pixel7"
+
+app = typer.Typer(
+    name="autocompress",
+    epilog="Run without a command, it searches: autocompress --target pixel7 --budget 5ms",
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task", help="NAME (see `autocompress tasks`), package.module:function or path/file.py:function.", metavar="TASK"
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder with data for the task, such as labelled photographs.", metavar="FOLDER")
+]
+TargetOption = Annotated[str, typer.Option("--target", help="NAME (see `autocompress targets`) or TOML file.", metavar="TARGET")]
+CoreOption = Annotated[str | None, typer.Option("--core", help="Core of the target; its fastest one by default.", metavar="CORE")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that holds the studies.", metavar="FOLDER")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and everything else to stderr.")]
+StudyArgument = Annotated[str, typer.Argument(help="Name of a study, or its folder.", metavar="STUDY")]
+
+
+class _Display:
+    """Phases on a terminal, with a bar while they run and a line once they are over."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+
+    def start(self, phase: str) -> Update:
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[what]}"),
+            console=self._console,
+            transient=True,
+        )
+        bar = progress.add_task(phase, total=None, what="")
+        progress.start()
+        self._progress = progress
+        return lambda done, total, what: progress.update(bar, completed=done, total=total, what=_shortened(what))
+
+    def end(self, phase: str, seconds: float) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._console.print(f"[green]✓[/] {phase} [dim]{seconds:.1f} s[/]")
+
+    def note(self, text: str) -> None:
+        self._console.print(f"  [dim]{text}[/]", soft_wrap=True)
+
+
+def _shortened(text: str, width: int = 36) -> str:
+    return text if len(text) <= width else f"…{text[1 - width :]}"
+
+
+@app.callback(invoke_without_command=True)
+def search(
+    context: typer.Context,
+    task: TaskOption = DEFAULT_TASK,
+    target: TargetOption = DEFAULT_TARGET,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Latency: 5ms, 800us or 2x. Without one the whole front is searched.", metavar="TIME"),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Finished trials that the study shall hold, baselines included.")] = 150,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no new trial begins.")] = None,
+    seed: Annotated[int, typer.Option(help="One worker with one seed gives one result.")] = 0,
+    sampler: Annotated[str, typer.Option(help="ours, tpe, nsga2, nsga3, random or gp.")] = "ours",
+    study: Annotated[str | None, typer.Option(help="Name; by default from task, target and budget.", metavar="NAME")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 64,
+    method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
+    data: DataOption = None,
+    core: CoreOption = None,
+    results: ResultsOption = Path("results"),
+    json_: JsonOption = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Search for the best compressed network that fits a latency budget on an ARM phone.
+
+    Examples:
+
+      autocompress --target pixel7 --budget 5ms
+
+      autocompress --task my_model.py:task --target pixel7 --budget 2x --trials 300
+
+      autocompress --task fashion-mnist --target pixel7           (no budget: the whole front)
+    """
+    if version:
+        typer.echo(f"autocompress {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return
+    settings = SearchSettings(
+        budget=Budget.parse(budget) if budget is not None else None,
+        trials=trials,
+        timeout=timeout,
+        seed=seed,
+        sampler=sampler,
+        study=study,
+        storage=storage,
+        resume=resume,
+        results=results,
+        core=core,
+        search_samples=samples,
+        method=method,
+    )
+    _search(task, data, target, settings, json_)
+
+
+def _search(task: str, data: Path | None, target: str, settings: SearchSettings, as_json: bool) -> None:
+    console = Console(stderr=as_json)
+    from .kernels.targets import load_target
+
+    device = load_target(target)
+    phases = Phases(_Display(console))
+    with phases.phase("task"):
+        from .api import run_search
+        from .outcome import conclude, read_front
+        from .tasks.loader import load_task
+
+        loaded = load_task(task, data)
+    origin = {"task": task, "data": str(data) if data else None, "target": target}
+    try:
+        done = run_search(loaded, device, settings, phases, origin)
+        result = conclude(done)
+    except KeyboardInterrupt:
+        console.print("stopped; finished trials are kept. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    from .reports.terminal import print_summary
+
+    print_summary(result, console, done.folder)
+    if as_json:
+        typer.echo(read_front(done.folder))
+
+
+@app.command()
+def resume(
+    study: StudyArgument,
+    trials: Annotated[int | None, typer.Option(help="Finished trials that the study shall hold in all.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no new trial begins.")] = None,
+    results: ResultsOption = Path("results"),
+    json_: JsonOption = False,
+) -> None:
+    """Continue a study with the settings it was begun with.
+
+    Example: autocompress resume efficientnet-lite0-pixel7-5ms --trials 300
+    """
+    folder = _study_folder(study, results)
+    begun = _read_json(folder / "settings.json")
+    try:
+        settings = SearchSettings(
+            budget=Budget.parse(begun["budget"]) if begun["budget"] else None,
+            trials=trials if trials is not None else int(begun["trials"]),
+            timeout=timeout,
+            seed=int(begun["seed"]),
+            sampler=begun["sampler"],
+            study=folder.name,
+            storage=begun["storage"],
+            results=folder.parent,
+            core=begun["core"],
+            search_samples=int(begun["search_samples"]),
+            method=begun["method"],
+        )
+        task, data, target = begun["task"], begun["data"], begun["target"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'settings.json'} is damaged ({error}): run the search again with all its options.") from error
+    _search(task, Path(data) if data else None, target, settings, json_)
+
+
+@app.command()
+def report(study: StudyArgument, results: ResultsOption = Path("results"), json_: JsonOption = False) -> None:
+    """Show a study's results again, and write its report anew; nothing is computed.
+
+    Example: autocompress report efficientnet-lite0-pixel7-5ms
+    """
+    from .reports.folder import RESULT, write_reports
+    from .reports.result import StudyResult
+    from .reports.terminal import print_summary
+
+    folder = _study_folder(study, results)
+    result = StudyResult.load(folder / RESULT)
+    write_reports(result, folder)
+    print_summary(result, Console(stderr=json_), folder)
+    if json_:
+        from .reports.front import front_json
+
+        typer.echo(json.dumps(front_json(result), indent=2))
+
+
+@app.command()
+def studies(results: ResultsOption = Path("results")) -> None:
+    """List the studies.
+
+    Example: autocompress studies --results results
+    """
+    table = Table("study", "task", "target", "budget", "trials", "best", box=None, pad_edge=False)
+    found = sorted(path.parent for path in results.glob("*/settings.json"))
+    for folder in found:
+        begun = _read_json(folder / "settings.json")
+        best, trials = "not finished", "-"
+        if (folder / "result.json").exists():
+            from .reports.result import StudyResult
+
+            result = StudyResult.load(folder / "result.json")
+            trials = str(len(result.everything))
+            point = result.best_point
+            best = f"{point.latency_ms:.2f} ms ({result.latency_source})" if point else "nothing within budget"
+        table.add_row(folder.name, begun.get("task"), begun.get("target"), begun.get("budget") or "front", trials, best)
+    Console().print(table if found else f"No studies in {results}. Begin one: autocompress --target pixel7 --budget 5ms")
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from .tasks.loader import list_tasks
+
+    table = Table("task", "what it is", box=None, pad_edge=False)
+    for name, summary in list_tasks().items():
+        table.add_row(name, summary)
+    Console().print(table)
+    Console().print("[dim]Your own: a function that returns an autocompress.Task, as path/file.py:function[/]")
+
+
+@app.command()
+def targets() -> None:
+    """List the targets, with their cores and where their tables come from."""
+    from .kernels.table import LatencyTable
+    from .kernels.targets import list_targets, load_target
+
+    table = Table("target", "device", "cores (default first)", "table", box=None, pad_edge=False)
+    for name in list_targets():
+        device = load_target(name)
+        cores = sorted(device.cores, key=lambda core: core.name != device.default_core)
+        source = LatencyTable.for_target(device).source
+        table.add_row(name, device.description, ", ".join(f"{core.name} {core.ghz:g} GHz" for core in cores), source)
+    Console().print(table)
+
+
+@app.command()
+def profile(
+    task: TaskOption = DEFAULT_TASK,
+    target: TargetOption = DEFAULT_TARGET,
+    data: DataOption = None,
+    core: CoreOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the latency of every layer of a task, dense, in each data type; needs no search and no calibration.
+
+    Example: autocompress profile --task fashion-mnist --target pixel7
+    """
+    from .api import profile as make_profile
+    from .kernels.targets import load_target
+    from .tasks.loader import load_task
+
+    device = load_target(target)
+    loaded = load_task(task, data)
+    found = make_profile(loaded, device, core)
+    columns = _dense_latencies(loaded, found)
+    table = found.latency.table
+    if json_:
+        value = {"schema": 1, "task": loaded.name, "target": device.name, "latency_source": table.source, "dtypes": columns}
+        typer.echo(json.dumps(value, indent=2, allow_nan=False))
+        return
+    shown = Table("layer", "op", "MMACs", *(f"{name} ms" for name in columns), box=None, pad_edge=False)
+    for rows in zip(*(column["layers"] for column in columns.values()), strict=True):
+        first = rows[0]
+        shown.add_row(first["name"], first["op"], f"{first['macs'] / 1e6:.2f}", *(f"{row['ms']:.3f}" for row in rows))
+    shown.add_section()
+    shown.add_row("whole network", "", "", *(f"[bold]{column['total_ms']:.2f}[/]" for column in columns.values()))
+    console = Console()
+    console.print(shown)
+    console.print(f"[dim]{table.source} on {device.name} {table.core.name}. {table.note}[/]")
+
+
+def _dense_latencies(task: Task, found: Profile) -> dict[str, Any]:
+    """The `dtypes` part of the profile's JSON. Ops that are no layers are rows too; `macs` is then 0."""
+    from .spaces.option import Option, precision
+    from .spaces.plan import Plan
+
+    macs = {layer.name: layer.macs for layer in found.layers}
+    columns: dict[str, Any] = {}
+    for bits in (32, 16, 8):
+        if not all(found.latency.supports(layer, "dense", bits) for layer in found.layers):
+            continue
+        told = found.latency(Plan.of({layer.name: Option("dense", 0.0, bits) for layer in found.layers}))
+        layers = [
+            {"name": row.name, "op": row.op, "macs": macs.get(row.name, 0), "ms": row.microseconds / 1e3}
+            for row in told.ops
+            if row.op != "convert"
+        ]
+        columns[precision(bits)] = {"total_ms": told.ms, "layers": layers}
+    return columns
+
+
+@app.command()
+def export(
+    study: StudyArgument,
+    trial: Annotated[int, typer.Option(help="Number of the trial, as in front.json.")],
+    to: Annotated[Path, typer.Option(help="Folder to write plan.json, weights.safetensors and model.onnx to.", metavar="FOLDER")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Write the network of any finished trial: plan, weights and ONNX model.
+
+    Example: autocompress export efficientnet-lite0-pixel7-5ms --trial 42 --to exported
+    """
+    from .api import prepare
+    from .kernels.targets import load_target
+    from .outcome import plan_path, write_artifact
+    from .spaces.plan import Plan
+    from .tasks.loader import load_task
+
+    folder = _study_folder(study, results)
+    path = folder / plan_path(trial)
+    if not path.exists():
+        raise UserError(f"study {folder.name} has no finished trial {trial}: see its front.json for the numbers there are.")
+    plan = Plan.from_json(_read_json(path))
+    begun = _read_json(folder / "settings.json")
+    console = Console()
+    phases = Phases(_Display(console))
+    with phases.phase("task"):
+        loaded = load_task(begun["task"], Path(begun["data"]) if begun["data"] else None)
+    settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
+    prepared = prepare(loaded, load_target(begun["target"]), settings, phases)
+    prepared.profile.space.consistent(dict(plan))
+    write_artifact(prepared.evaluator, plan, to)
+    console.print(f"wrote {to / 'plan.json'}, {to / 'weights.safetensors'} and {to / 'model.onnx'}")
+
+
+def _study_folder(study: str, results: Path) -> Path:
+    for folder in (results / study, Path(study)):
+        if (folder / "settings.json").is_file():
+            return folder
+    known = ", ".join(sorted(path.parent.name for path in results.glob("*/settings.json"))) or "none"
+    raise UserError(f"there is no study {study!r} in {results}: the studies there are: {known}.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({error}): run the search again with all its options.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: run the search again with all its options.")
+    return value
+
+
+def main() -> NoReturn:
+    """Run the command line; bad input ends with one message and exit code 2, Ctrl-C with 130."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("AUTOCOMPRESS_DEBUG"))
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        console = Console(stderr=True, highlight=False)
+        console.print("[bold red]error:[/]", end=" ")
+        console.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+    sys.exit(0)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autocompress.reports.result import StudyResult
+from autocompress.reports.text import headline, number, printable, remarks, signed, size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0"),
+        (4.934, "4.93"),
+        (48.26, "48.3"),
+        (1234.0, "1,234"),
+        (0.0312, "0.0312"),
+        (2e-5, "2.0e-05"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@given(st.floats(1e-4, 1e6))
+def test_number_keeps_three_digits(value: float) -> None:
+    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=0.006)
+
+
+def test_signed() -> None:
+    assert (signed(0.02), signed(-0.02), signed(0.0)) == ("+0.0200", "\N{MINUS SIGN}0.0200", "±0")
+
+
+@pytest.mark.parametrize(("count", "text"), [(12, "12 B"), (4200, "4.2 kB"), (3_240_000, "3.2 MB"), (102_000_000, "102 MB")])
+def test_size(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_printable_removes_escape_sequences() -> None:
+    assert "\x1b" not in printable("\x1b[31mred\x07") and "red" in printable("\x1b[31mred\x07")
+
+
+def test_headline(result: StudyResult) -> None:
+    assert headline(result) == "4.98 ms (modelled) · KL 0.0251 · agreement 96.3 % · 3.8 MB"
+    assert "4.98 ms (measured)" in headline(replace(result, latency_source="measured"))
+
+
+def test_remarks_compare_with_the_best_baseline_and_with_dense(result: StudyResult) -> None:
+    assert remarks(result) == [
+        "KL is 2.2× lower than that of the best baseline within 5 ms (plain solver, 0.0556).",  # noqa: RUF001
+        "It is 1.6× as fast as dense int8, 7.92 ms (modelled).",  # noqa: RUF001
+    ]
+
+
+def test_a_worse_best_is_called_worse(result: StudyResult) -> None:
+    better = tuple(replace(point, loss=0.001) if point.name == "plain solver" else point for point in result.baselines)
+    assert "higher than that of the best baseline" in remarks(replace(result, baselines=better))[0]
+
+
+def test_a_baseline_that_wins_is_named(result: StudyResult) -> None:
+    trial = next(point.trial for point in result.baselines if point.name == "plain solver")
+    assert "the search found nothing better" in remarks(replace(result, best=trial))[0]
+
+
+def test_nothing_feasible_says_what_is_possible(result: StudyResult) -> None:
+    none = replace(
+        result,
+        budget_ms=2.0,
+        best=None,
+        points=tuple(replace(point, feasible=False) for point in result.points),
+        baselines=tuple(replace(point, feasible=False) for point in result.baselines),
+    )
+    assert headline(none) == "Nothing fits 2 ms"
+    assert "takes 3.06 ms (modelled). Try --budget 3.1ms" in remarks(none)[0]
+
+
+def test_nothing_evaluated(result: StudyResult) -> None:
+    empty = replace(result, points=(), baselines=(), best=None, history=(), layers=())
+    assert headline(empty) == "No trial has been evaluated yet"
+    assert remarks(empty)
+
+
+def test_without_a_best_the_front_is_the_headline(result: StudyResult) -> None:
+    text = headline(replace(result, budget_ms=None, best=None))
+    assert text.startswith("A front of 33 plans: 3.06 ms (modelled) at KL") and "21.4 ms (modelled)" in text
