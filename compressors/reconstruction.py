@@ -24,12 +24,12 @@ from .pruning import block_sums, choose_mask, magnitude_mask, obs_scores
 
 Method = Literal["obs", "magnitude"]
 
-#: Share of the mean input variance that is added to every input's variance.
-DAMPING = 0.01
 #: The mask grows by this share of the weights between two refits.
 STEP = 0.025
-#: Conjugate gradient iterations of a refit; it starts from the previous one, so few are needed.
-ITERATIONS = 6
+#: Conjugate gradient iterations of a refit, at most; it starts from the previous one, so few are needed.
+ITERATIONS = 8
+#: A refit ends when its squared gradient has fallen to this share.
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Reconstruction:
     error: float
 
 
-def curvature(statistics: InputStatistics, damping: float = DAMPING) -> Curvature:
-    """Damp the covariance, so that inputs which hardly vary do not draw large weights, and invert it."""
+def curvature(statistics: InputStatistics) -> Curvature:
+    """Damp the covariance, so that weights do not follow what is chance in the calibration data, and invert it."""
     covariance = statistics.covariance
     diagonal = covariance.diagonal(dim1=1, dim2=2)
-    added = damping * diagonal.mean(1) + 1e-6 * diagonal.mean() + 1e-20
+    added = statistics.damping * diagonal.mean(1) + 1e-6 * diagonal.mean() + 1e-20
     damped = covariance + torch.diag_embed(added[:, None].expand_as(diagonal))
     return Curvature(damped, invert(damped))
 
@@ -87,7 +87,7 @@ def corrected_bias(bias: Tensor, weight: Tensor, dense: Tensor, mean: Tensor) ->
     return bias + ((dense - weight) @ mean[:, :, None]).flatten()
 
 
-def refit(start: Tensor, dense: Tensor, mask: Tensor, covariance: Tensor, iterations: int) -> Tensor:
+def refit(start: Tensor, dense: Tensor, mask: Tensor, covariance: Tensor, iterations: int, tolerance: float = 0.0) -> Tensor:
     """The weights on `mask` with the smallest tr((X - dense) C (X - dense)^T), by preconditioned conjugate gradients.
 
     All rows are solved at once, each with its own step lengths.
@@ -97,7 +97,8 @@ def refit(start: Tensor, dense: Tensor, mask: Tensor, covariance: Tensor, iterat
         dense: the weights to imitate.
         mask: bool, True where a weight may differ from zero.
         covariance: C, (groups, columns, columns), positive definite.
-        iterations: matrix products with C, plus one.
+        iterations: matrix products with C, plus one, at most.
+        tolerance: stop when the squared, preconditioned gradient has fallen to this share of what it was.
     """
     keep = mask.to(dense.dtype)
     precondition = keep / covariance.diagonal(dim1=1, dim2=2)[:, None]
@@ -106,7 +107,10 @@ def refit(start: Tensor, dense: Tensor, mask: Tensor, covariance: Tensor, iterat
     direction = precondition * residual
     power = (residual * direction).sum(2, keepdim=True)
     tiny = torch.finfo(dense.dtype).tiny
+    enough = tolerance * float(power.sum())
     for _ in range(iterations):
+        if float(power.sum()) <= enough:
+            break
         image = (direction @ covariance) * keep
         step = power / (direction * image).sum(2, keepdim=True).clamp(min=tiny)
         solution = solution + step * direction
@@ -171,4 +175,4 @@ def _remove(
 ) -> tuple[Tensor, Tensor]:
     scores = obs_scores(weight, curvature.inverse, structure, channels)
     mask = choose_mask(scores, structure, sparsity, dense.shape[1], channels, removed)
-    return refit(weight, dense, mask, curvature.covariance, ITERATIONS), mask
+    return refit(weight, dense, mask, curvature.covariance, ITERATIONS, TOLERANCE), mask

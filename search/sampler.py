@@ -161,15 +161,16 @@ class PlanSampler(BaseSampler):
 
     def _with(self, plan: Plan, layer: str, option: Option) -> Plan:
         """`plan` with one Option changed; a Group whose channel share this changes follows as a whole."""
-        changes = {layer: option}
-        group = self._problem.space.group_of(layer)
+        changes, space = {layer: option}, self._problem.space
+        group = space.group_of(layer)
         if group is not None and "channel" in (option.structure, plan[layer].structure):
             for span in group.producers:
                 if span.op != layer:
                     bits = plan[span.op].bits
                     removes = option.structure == "channel"
-                    changes[span.op] = Option("channel", option.sparsity, bits) if removes else Option("dense", 0.0, bits)
-        return self._problem.space.consistent({**plan, **changes})
+                    share = option.sparsity
+                    changes[span.op] = space.channel_option(span.op, share, bits) if removes else Option("dense", 0.0, bits)
+        return space.consistent({**plan, **changes})
 
     def _settled(self, plan: Plan, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator) -> Plan | None:
         """`plan` brought within the budget, and up to it, by the steps that cost least expected loss per time.

@@ -43,7 +43,7 @@ def capture(model: nn.Module, example: Tensor) -> Network:
     except Exception as error:
         raise UserError(
             f"the model cannot run on the example of shape {tuple(example.shape)}{_where(model, error)}: {_first_line(error)}. "
-            "Check the shape of example_input."
+            "It must take one tensor of the shape of example_input."
         ) from error
     if not isinstance(expected, Tensor):
         raise UserError(

@@ -2,7 +2,8 @@
 
 Every tensor is named after the op that computes it; the network's input is the tensor `input`. Shapes are per
 sample: the batch dimension is left out and is free. Weights live beside the ops in `tensors`, under
-`<op>.weight` and `<op>.bias` (both are always there for a Layer), and under their own names for constants.
+`<op>.weight` and `<op>.bias` (both are always there for a Layer), and `<op>.constant`, `<op>.constant1` for constants
+that an op reads, shaped per sample.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,11 +56,16 @@ class Space:
         dense = [other for other in self.options[layer] if other.structure == "dense"]
         return min(dense, key=lambda other: (other.bits < option.bits, abs(other.bits - option.bits)))
 
+    def channel_option(self, layer: str, share: float, bits: Bits) -> Option:
+        """The Option of a Group's producer that removes `share` of the channels, at the offered bits nearest to `bits`."""
+        offered = [o for o in self.options[layer] if o.structure == "channel" and o.sparsity == share]
+        return min(offered, key=lambda option: abs(math.log2(option.bits / bits)))
+
     def consistent(self, choices: Mapping[str, Option]) -> Plan:
         """The Plan that free choices per Layer stand for: producers of one Group follow the first one's channel choice.
 
-        When the first producer removes channels all do, at the same share and each with its own bits; when it does not, a
-        `channel` choice of another producer means dense at its bits.
+        When the first producer removes channels all do, at the same share and each with its own bits (the nearest that it
+        offers there); when it does not, a `channel` choice of another producer means dense at its bits.
 
         Raises:
             UserError: a Layer has no choice, or one that this Space does not offer.
@@ -77,7 +83,7 @@ class Space:
             for span in group.producers:
                 own = choices[span.op]
                 if leader.structure == "channel":
-                    changed[span.op] = Option("channel", leader.sparsity, own.bits)
+                    changed[span.op] = self.channel_option(span.op, leader.sparsity, own.bits)
                 elif own.structure == "channel":
                     changed[span.op] = Option("dense", 0.0, own.bits)
         return Plan.of({layer.name: changed.get(layer.name, choices[layer.name]) for layer in self.layers})

@@ -5,7 +5,6 @@
 static void TILE(const ac_f32_problem *p, const float *x, float *y) {
   const float *weights = p->weights;
   const int32_t *offsets = p->offsets;
-  const VECTOR low = AC_SPLAT(VECTOR, p->low), high = AC_SPLAT(VECTOR, p->high);
   for (size_t row = 0; row < p->rows; row++) {
     const size_t count = (size_t)p->counts[row];
     VECTOR sum[VECTORS];
@@ -14,6 +13,8 @@ static void TILE(const ac_f32_problem *p, const float *x, float *y) {
       const float *from = x + (size_t)offsets[n];
       for (int v = 0; v < VECTORS; v++) sum[v] += AC_LOAD(VECTOR, from + LANES * v) * weights[n];
     }
+    /* Read here and not above, where they would take two registers from the sums. */
+    const VECTOR low = AC_SPLAT(VECTOR, p->low), high = AC_SPLAT(VECTOR, p->high);
     for (int v = 0; v < VECTORS; v++) {
       const VECTOR floored = AC_SELECT(VECTOR, MASK, sum[v] < low, low, sum[v]);
       AC_STORE(VECTOR, y + row * p->y_plane + LANES * v, AC_SELECT(VECTOR, MASK, floored > high, high, floored));

@@ -5,7 +5,6 @@
 static void TILE(const ac_f32_problem *p, const float *x, float *y) {
   const float *weights = p->weights;
   const int32_t *offsets = p->offsets;
-  const VECTOR low = AC_SPLAT(VECTOR, p->low), high = AC_SPLAT(VECTOR, p->high);
   (void)offsets;
   for (size_t row = 0; row < p->rows; row += 4) {
     const size_t count = COUNT(row / 4);
@@ -20,6 +19,8 @@ static void TILE(const ac_f32_problem *p, const float *x, float *y) {
       for (int i = 0; i < 4; i++)
         for (int v = 0; v < VECTORS; v++) sum[i][v] += input[v] * weight[i];
     }
+    /* Read here and not above, where they would take two registers from the sums. */
+    const VECTOR low = AC_SPLAT(VECTOR, p->low), high = AC_SPLAT(VECTOR, p->high);
     for (int i = 0; i < 4; i++) {
       if (row + i >= p->rows) break;
       for (int v = 0; v < VECTORS; v++) {

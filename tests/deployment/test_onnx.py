@@ -270,6 +270,17 @@ def test_every_activation(activation: Activation, bits: Bits) -> None:
     check_single(make_candidate(builder.network(), bits), bits)
 
 
+@pytest.mark.parametrize("quantizer", [Quantizer(0.02, -100), Quantizer(0.002, -128), Quantizer(0.01, 120)], ids=str)
+@pytest.mark.parametrize("activation", [RELU, Activation("clamp", (0.0, 1.0)), Activation("clamp", (-0.5, 0.7))], ids=str)
+def test_clipping_and_range_of_codes(activation: Activation, quantizer: Quantizer) -> None:
+    """Whether the activation or the codes clip first."""
+    builder = Builder(IMAGE)
+    builder.conv("first", INPUT, 8, activation=activation)
+    builder.op("end", "reshape", "first", shape=(8, 99))
+    candidate = make_candidate(builder.network(), 8)
+    check_single(replace(candidate, quantizers={**candidate.quantizers, "first": quantizer}), 8)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.data())
 def test_pools_of_any_shape(data: st.DataObject) -> None:

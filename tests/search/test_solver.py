@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from autocompress.search.solver import Block, Branch, Choice, Front, Solution, evaluate
+
+TIMES = st.floats(0.0, 50.0).map(lambda value: round(value, 2))
+ERRORS = st.floats(0.0, 9.0).map(lambda value: round(value, 3))
+
+
+@st.composite
+def branches(draw: st.DrawFn) -> Branch:
+    times, errors = [], []
+    for _ in range(draw(st.integers(1, 2))):
+        options = draw(st.integers(1, 4))
+        times.append(np.array(draw(st.lists(TIMES, min_size=options, max_size=options))))
+        errors.append(np.array(draw(st.lists(ERRORS, min_size=options, max_size=options))))
+    # A branch's own time may be negative: what other layers save.
+    return Branch(tuple(times), tuple(errors), draw(st.floats(-20.0, 20.0)), draw(ERRORS))
+
+
+BLOCKS = st.lists(st.lists(branches(), min_size=1, max_size=2).map(lambda b: Block(tuple(b))), min_size=1, max_size=3)
+
+
+def choices_of(block: Block) -> Iterator[Choice]:
+    for index, branch in enumerate(block.branches):
+        for options in itertools.product(*(range(len(times)) for times in branch.times)):
+            yield Choice(index, options)
+
+
+def everything(blocks: list[Block]) -> list[Solution]:
+    """Every solution there is."""
+    return [evaluate(blocks, choices) for choices in itertools.product(*(choices_of(block) for block in blocks))]
+
+
+def decisions(blocks: list[Block]) -> int:
+    """Most roundings in one solution: one for each member, and one for each branch."""
+    return sum(1 + max(len(branch.times) for branch in block.branches) for block in blocks)
+
+
+@given(BLOCKS, st.floats(0.0, 1.2), st.integers(5, 300))
+@settings(max_examples=150, deadline=None)
+def test_never_exceeds_the_budget_and_is_optimal_up_to_rounding(blocks: list[Block], share: float, steps: int) -> None:
+    known = everything(blocks)
+    fastest, slowest = min(s.time for s in known), max(s.time for s in known)
+    budget = fastest + share * (slowest - fastest) + 1e-9
+    front = Front(blocks, budget, steps)
+    found = front.solve(budget)
+    assert front.fastest == pytest.approx(fastest)
+    assert found.time <= budget + 1e-9 * max(1.0, abs(budget))
+    slack = decisions(blocks) * (budget - fastest) / steps
+    reachable = [s.error for s in known if s.time <= budget - slack]
+    assert found.error <= min(reachable, default=np.inf) + 1e-9
+    assert found.error >= min(s.error for s in known if s.time <= budget + 1e-9) - 1e-9
+
+
+@given(BLOCKS)
+@settings(max_examples=60, deadline=None)
+def test_sums_are_those_of_the_choices(blocks: list[Block]) -> None:
+    budget = max(s.time for s in everything(blocks)) + 1.0
+    for found in Front(blocks, budget, 50).solutions():
+        time = error = 0.0
+        for block, choice in zip(blocks, found.choices, strict=True):
+            branch = block.branches[choice.branch]
+            time, error = time + branch.time, error + branch.error
+            for times, errors, option in zip(branch.times, branch.errors, choice.options, strict=True):
+                time, error = time + times[option], error + errors[option]
+        assert (found.time, found.error) == pytest.approx((time, error))
+
+
+@given(BLOCKS, st.integers(5, 200))
+@settings(max_examples=60, deadline=None)
+def test_the_whole_front_trades_time_for_error(blocks: list[Block], steps: int) -> None:
+    known = everything(blocks)
+    budget = max(s.time for s in known) + 1.0
+    front = Front(blocks, budget, steps)
+    solutions = front.solutions()
+    times, errors = front.curve()
+    assert len(solutions) == len(times) == len(errors) >= 1
+    assert np.all(np.diff(times) > 0) and np.all(np.diff(errors) < 0)
+    for solution, time, error in zip(solutions, times, errors, strict=True):
+        assert solution.time <= time + 1e-9 * max(1.0, abs(time))
+        assert solution.error == pytest.approx(error)
+    assert solutions[-1].error == pytest.approx(min(s.error for s in known))
+    # With room for the slack of rounding, nothing dominates a point by more than that.
+    slack = decisions(blocks) * (budget - front.fastest) / steps
+    for solution in solutions:
+        assert not any(s.time <= solution.time - slack - 1e-9 and s.error < solution.error - 1e-9 for s in known)
+
+
+@given(BLOCKS)
+@settings(max_examples=60, deadline=None)
+def test_a_budget_without_slack_gives_the_fastest(blocks: list[Block]) -> None:
+    front = Front(blocks, sum(block.fastest for block in blocks), 100)
+    found = front.solve(front.fastest)
+    known = everything(blocks)
+    assert found.time == pytest.approx(min(s.time for s in known), abs=1e-9)
+    # Of equally fast solutions, the one of least error.
+    assert found.error <= min(s.error for s in known if s.time <= found.time) + 1e-9
+
+
+@given(BLOCKS, st.floats(0.001, 10.0))
+@settings(max_examples=40, deadline=None)
+def test_an_infeasible_budget_is_refused(blocks: list[Block], missing: float) -> None:
+    fastest = sum(block.fastest for block in blocks)
+    assume(fastest - missing < fastest)
+    with pytest.raises(ValueError, match="fastest solution takes"):
+        Front(blocks, fastest - missing)
+    with pytest.raises(ValueError, match="fastest solution takes"):
+        Front(blocks, fastest + 1.0).solve(fastest - missing)
+
+
+def test_a_branch_that_saves_time_elsewhere_pays_for_a_slower_option() -> None:
+    whole = Branch((np.array([3.0, 9.0]),), (np.array([5.0, 0.0]),))
+    fewer = Branch((np.array([2.0]),), (np.array([1.0]),), time=-4.0, error=0.5)
+    blocks = [Block((whole, fewer)), Block((Branch((np.array([1.0, 6.0]),), (np.array([4.0, 0.0]),)),))]
+    found = Front(blocks, 5.0, 1000).solve(5.0)
+    assert found == Solution((Choice(1, (0,)), Choice(0, (1,))), 4.0, 1.5)
+
+
+def test_one_pass_answers_every_smaller_budget() -> None:
+    generator = np.random.default_rng(0)
+    blocks = [Block((Branch((generator.uniform(1, 9, 6),), (generator.uniform(0, 1, 6),)),)) for _ in range(4)]
+    known = everything(blocks)
+    front = Front(blocks, max(s.time for s in known), 20_000)
+    for budget in np.linspace(front.fastest, max(s.time for s in known), 15):
+        best = min(s.error for s in known if s.time <= budget + 1e-9)
+        assert front.solve(budget).time <= budget + 1e-9
+        assert front.solve(budget).error == pytest.approx(best, abs=0.02)
