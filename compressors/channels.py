@@ -69,7 +69,7 @@ def remove_columns(weight: Tensor, group: Group, layer: Layer, kept: Tensor) -> 
     """`weight` of a consumer with zeros where it reads channels of `group` that are not `kept`."""
     removed = torch.ones(group.channels, dtype=torch.bool)
     removed[kept] = False
-    matrix = to_matrix(weight)
+    matrix = to_matrix(weight).clone()
     matrix[:, :, channel_columns(group, layer)[removed].flatten()] = 0
     return to_weight(matrix, tuple(weight.shape))
 

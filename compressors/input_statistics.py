@@ -21,7 +21,7 @@ from .pruning import to_matrix
 #: Bins of an activation histogram.
 BINS = 2048
 #: Candidates for the damping of a Layer.
-DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Damping where there is too little data to choose.
 DEFAULT_DAMPING = 0.1
 #: Values of one tensor that one batch adds to its histogram, at most.
@@ -104,6 +104,10 @@ class _Halves:
         for half, part in zip(self.halves, (patches[:, :cut], patches[:, cut:]), strict=True):
             half.add(part)
 
+    @property
+    def finite(self) -> bool:
+        return all(bool(half.sum.isfinite().all() and half.products.isfinite().all()) for half in self.halves)
+
     def finish(self, weight: Tensor) -> InputStatistics:
         first, second = self.halves
         damping = DEFAULT_DAMPING
@@ -179,16 +183,12 @@ def collect(
     with torch.inference_mode():
         for batch in batches:
             run(network, batch, observe)
-        statistics = {
-            name: moments[name].finish(to_matrix(network.tensors[f"{name}.weight"], layer.groups))
-            for name, layer in wanted.items()
-        }
-    for name, found in statistics.items():
-        if not (found.covariance.isfinite().all() and found.mean.isfinite().all()):
-            raise UserError(
-                f"the inputs of layer {name} are not finite on the calibration data: check the model and its preprocessing"
-            )
-    return statistics
+        for name, found in moments.items():
+            if not found.finite:
+                raise UserError(
+                    f"the inputs of layer {name} are not finite on the calibration data: check the model and its preprocessing"
+                )
+        return {name: moments[name].finish(to_matrix(network.tensors[f"{name}.weight"], wanted[name].groups)) for name in wanted}
 
 
 def input_patches(layer: Layer, x: Tensor, per_sample: int, generator: torch.Generator) -> Tensor:

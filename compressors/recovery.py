@@ -15,11 +15,14 @@ import torch
 
 from ..spaces.network import Op
 from .candidate import Candidate
+from .quantization import to_half
 
 #: A Layer is corrected only if each of its channels has been seen at this many positions: fewer would fit noise.
 MIN_POSITIONS = 1024
 #: Share of the median channel variance that is added before dividing: channels that hardly vary are not blown up.
 DAMPING = 1e-3
+#: Least gain: a channel that is constant in the dense network would get zero, which is no scale for integer weights.
+MIN_GAIN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -72,18 +75,22 @@ class StatisticsCorrection:
         flat = output if channel_axis(op, output) == 1 else output.flatten(0, -2)
         # One fused pass computes the batch's moments and restores the wanted ones.
         corrected, mean, inverse_std = torch.native_batch_norm(flat, wanted_std, wanted_mean, None, None, True, 0.0, epsilon)
-        gain = wanted_std * inverse_std
+        gain = (wanted_std * inverse_std).clamp(min=MIN_GAIN)
         self.gains[op.name] = gain
         self.shifts[op.name] = (wanted_mean - gain * mean) * scale
         return corrected.view_as(output) if flat is not output else corrected
 
 
 def fold(candidate: Candidate, correction: StatisticsCorrection) -> Candidate:
-    """The Candidate with a correction folded into its weights, biases and scales; integer codes stay as they are."""
+    """The Candidate with a correction folded into its weights, biases and scales; integer codes stay as they are, and half
+    precision weights are rounded again.
+    """
     tensors, scales = dict(candidate.network.tensors), dict(candidate.scales)
     for layer, gain in correction.gains.items():
         weight, bias = f"{layer}.weight", f"{layer}.bias"
         tensors[weight] = tensors[weight] * gain.view(-1, *[1] * (tensors[weight].ndim - 1))
+        if candidate.plan[layer].bits == 16:
+            tensors[weight] = to_half(tensors[weight])
         tensors[bias] = tensors[bias] * gain + correction.shifts[layer]
         if layer in scales:
             scales[layer] = scales[layer] * gain

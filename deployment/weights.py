@@ -29,7 +29,8 @@ def save_weights(candidate: Candidate, path: Path) -> None:
             tensors[name] = tensor.half().contiguous()
         else:
             scale = candidate.scales[layer]
-            tensors[name] = codes(tensor, scale, option.bits).contiguous()
+            per_row = scale.view(-1, *[1] * (tensor.ndim - 1))
+            tensors[name] = codes(tensor, per_row, option.bits).to(torch.int8).contiguous()
             tensors[f"{layer}.scale"] = scale.contiguous()
     for op, type_ in candidate.types.items():
         quantizer = candidate.quantizers.get(op)

@@ -22,7 +22,7 @@ from ..spaces.space import Space
 
 #: Ranks, among a Layer's sparse Options ordered by reconstruction error, of those that are measured.
 ANCHOR_RANKS = (0.15, 0.6)
-#: Bounds of the exponent with which the loss grows with the reconstruction error.
+#: Bounds of the exponent with which the loss grows with the reconstruction error, outside of the anchors.
 EXPONENTS = (0.5, 2.0)
 #: The least loss that a measurement can tell from zero, in nats.
 FLOOR = 1e-6
@@ -49,19 +49,23 @@ class ErrorTable:
 
 @dataclass(frozen=True)
 class _Curve:
-    """Loss against reconstruction error through one or two anchors."""
+    """Loss against reconstruction error through one or two anchors; it never falls."""
 
     anchors: tuple[tuple[float, float], ...]
 
     def __call__(self, error: float) -> float:
         error = max(error, 1e-12)
         (x0, y0), (x1, y1) = self.anchors[0], self.anchors[-1]
-        slope = 1.0
-        if x1 > x0 * 1.01:
-            slope = min(max(math.log(y1 / y0) / math.log(x1 / x0), EXPONENTS[0]), EXPONENTS[1])
-        # Above the geometric middle the upper anchor is the nearer one.
-        x, y = (x1, y1) if error > math.sqrt(x0 * x1) else (x0, y0)
-        return float(y * (error / x) ** slope)
+        if x1 <= x0 * 1.01 or y1 < y0:
+            # One point, or two whose order is noise: their middle stands for both.
+            slope = EXPONENTS[0] if x1 > x0 * 1.01 else 1.0
+            x0, y0 = x1, y1 = math.sqrt(x0 * x1), math.sqrt(y0 * y1)
+        else:
+            slope = math.log(y1 / y0) / math.log(x1 / x0)
+        if x0 < error < x1:
+            return float(y0 * (error / x0) ** slope)
+        x, y = (x0, y0) if error <= x0 else (x1, y1)
+        return float(y * (error / x) ** min(max(slope, EXPONENTS[0]), EXPONENTS[1]))
 
 
 def measure_errors(

@@ -51,6 +51,7 @@ class PlanEvaluator:
             self.dense_outputs = self.dense.run(self.samples)
         self._cache = PrefixCache(network)
         self._losses: dict[Plan, float] = {}
+        self._corrections: dict[Plan, StatisticsCorrection] = {}
 
     def candidate(self, plan: Plan) -> Candidate:
         """The network that a Plan means, before any correction."""
@@ -78,6 +79,11 @@ class PlanEvaluator:
         start, values = self._cache.longest(plan)
         if start < 0:
             values = {INPUT: candidate.input_value(self.samples)}
+        else:
+            begun = self._corrections[self._cache.owner(start, plan)]
+            for op in candidate.network.ops[: start + 1]:
+                if op.name in begun.gains:
+                    correction.gains[op.name], correction.shifts[op.name] = begun.gains[op.name], begun.shifts[op.name]
         last_use = {name: op.name for op in candidate.network.ops for name in op.inputs}
         for position, op in enumerate(candidate.network.ops):
             if position <= start:
@@ -87,15 +93,15 @@ class PlanEvaluator:
                 if last_use[name] == op.name and name != candidate.network.output:
                     values.pop(name, None)
             self._cache.store(position, plan, values)
+        self._corrections[plan] = correction
         return divergence(self.dense_outputs, candidate.finish(values[candidate.network.output]))
 
     def recovered(self, plan: Plan) -> Candidate:
         """The network that a Plan means, with the statistics correction for the samples folded in."""
         with torch.inference_mode():
-            candidate = self.candidate(plan)
-            correction = StatisticsCorrection(self._kept_moments(plan))
-            candidate.run(self.samples, correction)
-            return fold(candidate, correction)
+            if plan not in self._corrections:
+                self._losses[plan] = self._loss(plan)
+            return fold(self.candidate(plan), self._corrections[plan])
 
     def shape(self, plan: Plan) -> Network:
         """The Network that a Plan leaves, removed channels gone; its weights are not compressed."""

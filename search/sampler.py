@@ -36,8 +36,10 @@ SHARED_SPREAD, OWN_SPREAD = 0.5, 0.3
 ELITE = 4
 #: Weight of the prior (every coefficient is 1) against one observed loss, when coefficients are fitted.
 PRIOR = 0.3
-#: Attempts at a Plan that has not been evaluated before a repeated one is accepted.
+#: Attempts at a Plan that has not been evaluated before one is sought in small steps,
 ATTEMPTS = 6
+#: and the number of these before a repeated one is accepted.
+STEPS = 200
 
 
 class PlanSampler(BaseSampler):
@@ -107,7 +109,19 @@ class PlanSampler(BaseSampler):
                 explore = attempt >= ATTEMPTS // 2
             if plan is not None and plan not in seen:
                 return plan
-        return plan if plan is not None else self._problem.base
+        return self._unseen(plan, seen, budget, rng) if plan is not None else self._problem.base
+
+    def _unseen(self, plan: Plan, seen: set[Plan], budget: float, rng: np.random.Generator) -> Plan:
+        """A Plan within the budget that was not evaluated, few random changes away; `plan` itself where there is none."""
+        names = [layer.name for layer in self._problem.space.layers if len(self._problem.space.options[layer.name]) > 1]
+        found = plan
+        for _ in range(STEPS if names else 0):
+            changed = self._neighbour(found, names[int(rng.integers(len(names)))], rng)
+            if self._problem.latency(changed).ms <= budget:
+                if changed not in seen:
+                    return changed
+                found = changed
+        return plan
 
     def _some_budget(self, rng: np.random.Generator) -> float:
         """A latency between the fastest Plan's and the dense base Plan's."""

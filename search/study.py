@@ -140,7 +140,9 @@ def open_storage(url: str) -> BaseStorage:
         UserError: not a URL, or nothing answers there.
     """
     try:
-        return RDBStorage(url, heartbeat_interval=30, grace_period=120)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat is marked as one
+            return RDBStorage(url, heartbeat_interval=30, grace_period=120)
     except Exception as error:
         raise UserError(
             f"cannot open storage {url}: {type(error).__name__}: {error}. Use a URL such as sqlite:///study.db."

@@ -117,7 +117,8 @@ def build_space(
     """The Space of what the target's table has, without Options that cannot pay.
 
     A sparse Option which is not faster than a dense one of 8 or more bits is left out: it loses more and gains nothing
-    ("pruned, not faster"). So is dense 4 bit where it is not faster than dense 8 bit.
+    ("pruned, not faster"). So is fp32 where the same weights are as fast in fp16, and dense 4 bit where it is not faster
+    than dense 8 bit.
 
     Args:
         groups: those whose channels may be removed, as `removable` gives them.
@@ -136,8 +137,11 @@ def build_space(
             for b in bits:
                 if b == 4 or not supports(layer, structure, b):
                     continue
-                sparse = [Option(structure, level, b) for level in weight_levels]
-                chosen += [option for option in sparse if microseconds(layer, option) < bar]
+                for sparse in (Option(structure, level, b) for level in weight_levels):
+                    half = Option(structure, sparse.sparsity, 16)
+                    time = microseconds(layer, sparse)
+                    if time < bar and not (b == 32 and supports(layer, structure, 16) and microseconds(layer, half) <= time):
+                        chosen.append(sparse)
         if layer.name in producers:
             channels = producers[layer.name].channels
             levels = [s for s in channel_levels if kept_channels(channels, s) < channels]

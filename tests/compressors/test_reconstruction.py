@@ -28,7 +28,7 @@ def correlated(groups: int, columns: int, seed: int, samples: int = 400) -> Inpu
     mixing = torch.randn(groups, columns, columns, generator=generator)
     inputs = (torch.randn(groups, samples, columns, generator=generator) @ mixing + 1.0).relu()
     centred = inputs - inputs.mean(1, keepdim=True)
-    return InputStatistics(inputs.mean(1), centred.transpose(1, 2) @ centred / samples, samples)
+    return InputStatistics(inputs.mean(1), centred.transpose(1, 2) @ centred / samples, samples, 0.01)
 
 
 def weights(groups: int, rows: int, columns: int, seed: int) -> Tensor:
@@ -58,7 +58,8 @@ def test_weights_are_zero_exactly_where_removed(structure: Structure, method: st
         assert torch.equal(reconstruction.weight != 0, reconstruction.mask)
         height, width = BLOCKS[structure]
         assert abs(float((~reconstruction.mask).float().mean()) - level) <= height * width / dense.numel()
-        assert reconstruction.error == pytest.approx(relative_error(reconstruction.weight, dense, curvature(statistics).covariance))
+        error = relative_error(reconstruction.weight, dense, curvature(statistics).covariance)
+        assert reconstruction.error == pytest.approx(error)
 
 
 @pytest.mark.parametrize("structure", list(BLOCKS))
@@ -69,7 +70,7 @@ def test_obs_is_better_than_magnitude(structure: Structure, seed: int) -> None:
     ours = reconstruct(dense, curve, structure, 48, LEVELS)
     plain = reconstruct(dense, curve, structure, 48, LEVELS, "magnitude")
     for one, other in zip(ours, plain, strict=True):
-        assert one.error < 0.8 * other.error
+        assert one.error < 0.9 * other.error
     assert [one.error for one in ours] == sorted(one.error for one in ours)
 
 
@@ -97,7 +98,7 @@ def test_bias_keeps_the_mean_of_the_outputs() -> None:
 def test_dead_and_constant_inputs_are_harmless() -> None:
     covariance = torch.zeros(2, 8, 8)
     covariance[1] = torch.diag(torch.tensor([1.0, 0, 0, 2, 0, 1, 1, 0]))
-    curve = curvature(InputStatistics(torch.ones(2, 8), covariance, 10))
+    curve = curvature(InputStatistics(torch.ones(2, 8), covariance, 10, 0.01))
     assert curve.inverse.isfinite().all()
     dense = weights(2, 4, 8, 0)
     for structure in BLOCKS:

@@ -1,0 +1,5 @@
+"""`python -m autocompress`: the command line."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.samplers import BaseSampler
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
+
+from autocompress.api import Prepared
+from autocompress.search.parameters import distributions, plan_of, to_parameters
+from autocompress.search.problem import Problem
+from autocompress.search.sampler import EXPLORATION, PlanSampler, fit_coefficients
+from autocompress.search.study import run_trials
+from autocompress.spaces.option import Option
+from autocompress.spaces.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def budget(tiny_problem: Problem) -> float:
+    """Between the fastest Plan and the dense one."""
+    return 0.6 * tiny_problem.latency(tiny_problem.base).ms + 0.4 * tiny_problem.fastest().ms
+
+
+@pytest.fixture(scope="module")
+def loss(tiny_problem: Problem) -> Callable[[Plan], float]:
+    """A made-up loss: the expected one with a factor of its own for each Layer."""
+    factors = {layer.name: random.Random(layer.name).uniform(0.5, 2.0) for layer in tiny_problem.space.layers}
+    return lambda plan: 1e-6 + tiny_problem.expected(plan, factors)
+
+
+def ask(problem: Problem, budget: float, seed: int, history: list[tuple[Plan, float]]) -> Plan:
+    return PlanSampler(problem, budget, seed).propose(history, np.random.default_rng([seed, len(history)]))
+
+
+def grown(problem: Problem, budget: float, loss: Callable[[Plan], float], count: int, seed: int = 0) -> list[tuple[Plan, float]]:
+    """A history of the sampler's own proposals."""
+    history: list[tuple[Plan, float]] = []
+    sampler = PlanSampler(problem, budget, seed)
+    while len(history) < count:
+        plan = sampler.propose(history, np.random.default_rng([seed, len(history)]))
+        history.append((plan, loss(plan)))
+    return history
+
+
+@pytest.fixture(scope="module")
+def history(tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]) -> list[tuple[Plan, float]]:
+    """Longer than the exploration, so that swaps are in it."""
+    return grown(tiny_problem, budget, loss, EXPLORATION + 25)
+
+
+def test_proposals_are_within_the_budget_and_consistent(
+    tiny_problem: Problem, budget: float, history: list[tuple[Plan, float]]
+) -> None:
+    for plan, _ in history:
+        assert tiny_problem.latency(plan).ms <= budget
+        assert tiny_problem.space.consistent(dict(plan)) == plan
+
+
+def test_no_proposal_repeats(history: list[tuple[Plan, float]]) -> None:
+    assert len({plan for plan, _ in history}) == len(history)
+
+
+def test_a_repeat_is_proposed_only_where_nothing_else_fits(tiny_problem: Problem, loss: Callable[[Plan], float]) -> None:
+    fastest = tiny_problem.fastest()
+    for plan, _ in grown(tiny_problem, fastest.ms, loss, 4):
+        assert tiny_problem.latency(plan).ms <= fastest.ms
+
+
+def test_swaps_improve_on_exploration(history: list[tuple[Plan, float]]) -> None:
+    explored = min(loss for _, loss in history[:EXPLORATION])
+    assert min(loss for _, loss in history) <= explored
+
+
+def test_the_same_history_and_seed_give_the_same_proposal(
+    tiny_problem: Problem, budget: float, history: list[tuple[Plan, float]]
+) -> None:
+    for length in (0, 7, EXPLORATION, EXPLORATION + 20):
+        part = history[:length]
+        again = ask(tiny_problem, budget, 0, part)
+        assert again == ask(tiny_problem, budget, 0, part)
+        assert again == history[length][0], "a sampler made anew goes on as the old one did"
+    proposals = {ask(tiny_problem, budget, seed, history[:7]) for seed in range(6)}
+    assert len(proposals) > 1, "the seed changes nothing"
+
+
+def test_without_a_budget_latencies_spread(tiny_problem: Problem) -> None:
+    plans = []
+    for count in range(12):
+        history = [(plan, 0.1) for plan in plans]
+        plans.append(PlanSampler(tiny_problem, None, 0).propose(history, np.random.default_rng([0, count])))
+    times = [tiny_problem.latency(plan).ms for plan in plans]
+    fastest, dense = tiny_problem.fastest().ms, tiny_problem.latency(tiny_problem.base).ms
+    assert max(times) - min(times) > 0.4 * (dense - fastest)
+    assert all(tiny_problem.space.consistent(dict(plan)) == plan for plan in plans)
+
+
+def make_study(budget: float | None = 1.0) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=["minimize"] * (1 if budget is not None else 2))
+
+
+def search(study: optuna.Study, problem: Problem, loss: Callable[[Plan], float], budget: float, trials: int) -> list[dict[str, Any]]:
+    run_trials(study, problem, loss, "ours", budget, trials, None, 3, lambda done, total, what: None)
+    return [trial.params for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+
+
+def test_a_resumed_study_goes_on_as_an_uninterrupted_one(
+    tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]
+) -> None:
+    whole, parts = make_study(), make_study()
+    expected = search(whole, tiny_problem, loss, budget, 12)
+    search(parts, tiny_problem, loss, budget, 5)
+
+    def killed(plan: Plan) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(parts, tiny_problem, killed, budget, 12)
+    assert parts.get_trials(deepcopy=False)[-1].state.name == "FAIL"
+    assert search(parts, tiny_problem, loss, budget, 12) == expected
+
+
+def test_trials_of_another_program_are_ignored(
+    tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]
+) -> None:
+    study = make_study()
+    study.add_trial(
+        optuna.create_trial(
+            params={"lr": 0.1}, distributions={"lr": optuna.distributions.FloatDistribution(0, 1)}, value=-5.0
+        )
+    )
+    ours = search(study, tiny_problem, loss, budget, 5)[1:]
+    plans = [plan_of(tiny_problem.space, parameters) for parameters in ours]
+    assert len(plans) == 4 and None not in plans
+    assert all(plan is not None and tiny_problem.latency(plan).ms <= budget for plan in plans)
+
+
+def test_coefficients_explain_the_losses(
+    tiny_problem: Problem, loss: Callable[[Plan], float], history: list[tuple[Plan, float]]
+) -> None:
+    assert set(fit_coefficients(tiny_problem, []).values()) == {1.0}
+    fitted = fit_coefficients(tiny_problem, history)
+    scale = np.median([value / tiny_problem.expected(plan, fitted) for plan, value in history])
+
+    def misfit(coefficients: dict[str, float], scale: float) -> float:
+        found = [np.log(value / (scale * tiny_problem.expected(plan, coefficients))) for plan, value in history]
+        return float(np.square(found).mean())
+
+    plain = np.median([value / tiny_problem.expected(plan) for plan, value in history])
+    assert misfit(fitted, float(scale)) < misfit({}, float(plain))
+
+
+def test_one_option_moves_its_whole_group(tiny_problem: Problem, budget: float) -> None:
+    """4 bit and 32 bit members among them, for which not every channel option is offered."""
+    sampler, space = PlanSampler(tiny_problem, budget, 0), tiny_problem.space
+    group = next(group for group in space.groups if len(group.producers) > 1)
+    moved = 0
+    for start in (space.uniform(Option("dense", 0.0, bits)) for bits in (32, 16, 8, 4)):
+        for span in group.producers:
+            for option in space.options[span.op]:
+                plan = sampler._with(start, span.op, option)
+                assert space.consistent(dict(plan)) == plan
+                if option.structure == "channel":
+                    assert {plan[other.op].sparsity for other in group.producers} == {option.sparsity}
+                    moved += 1
+    assert moved > 20
+
+
+class Conformance:
+    """Optuna's own conformance tests, on a study with the tiny problem's sampler."""
+
+    @pytest.fixture
+    def sampler(self, tiny_problem: Problem, budget: float) -> Callable[[], BaseSampler]:
+        return lambda: PlanSampler(tiny_problem, budget, 0)
+
+
+class TestBasic(Conformance, BasicSamplerTestCase):
+    """Parameters that are none of the Space's are sampled at random."""
+
+
+class TestMultiObjective(Conformance, MultiObjectiveSamplerTestCase):
+    """The same with several objectives."""
+
+
+class TestRelative(Conformance):
+    """The part of Optuna's relative tests that is not about numerical search spaces of its own."""
+
+    test_trial_relative_params = RelativeSamplerTestCase.test_trial_relative_params
+
+    def test_sample_relative_is_of_the_search_space(self, sampler: Callable[[], BaseSampler], tiny: Prepared) -> None:
+        study = optuna.create_study(sampler=sampler())
+        trial = study.ask()
+        space = study.sampler.infer_relative_search_space(study, trial._trial if hasattr(trial, "_trial") else trial)
+        assert space == distributions(tiny.profile.space)
+        found = study.sampler.sample_relative(study, study.trials[0], space)
+        assert set(found) <= set(space)
+        assert all(space[name]._contains(space[name].to_internal_repr(value)) for name, value in found.items())
+        plan = plan_of(tiny.profile.space, found)
+        assert plan is not None and to_parameters(tiny.profile.space, plan) == found
