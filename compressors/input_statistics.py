@@ -21,7 +21,9 @@ from .pruning import to_matrix
 #: Bins of an activation histogram.
 BINS = 2048
 #: Candidates for the damping of a Layer.
-DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+#: Rows of a weight that the choice is made on, at most.
+DAMPING_ROWS = 64
 #: Damping where there is too little data to choose.
 DEFAULT_DAMPING = 0.1
 #: Values of one tensor that one batch adds to its histogram, at most.
@@ -134,6 +136,7 @@ def choose_damping(weight: Tensor, first: Tensor, second: Tensor) -> float:
     columns = weight.shape[2]
     if columns < 3:
         return DEFAULT_DAMPING
+    weight = weight[:, :: -(-weight.shape[1] // DAMPING_ROWS)]
     drawn = torch.randperm(columns, generator=torch.Generator().manual_seed(0))
     gone, kept = drawn[: columns // 3], drawn[columns // 3 :]
     losses = torch.zeros(len(DAMPINGS), dtype=torch.float64)
@@ -150,17 +153,17 @@ def choose_damping(weight: Tensor, first: Tensor, second: Tensor) -> float:
 
 
 def collect(
-    network: Network, layers: Sequence[Layer], batches: Sequence[Tensor], max_positions: int = 16384
+    network: Network, layers: Sequence[Layer], batches: Sequence[Tensor], max_positions: int = 8192
 ) -> dict[str, InputStatistics]:
     """Moments of the inputs of `layers`, from one pass of `network` over the calibration data.
 
-    Big early Layers are subsampled: the same number of output positions is drawn in every sample, at random but always alike.
+    Big early Layers are subsampled: in every batch the same number of output positions is drawn, at random but always alike.
 
     Args:
         network: the dense network.
         layers: those whose inputs matter.
         batches: calibration inputs, each (samples, ...).
-        max_positions: of all samples together; depthwise Layers, whose matrices are tiny, use a quarter.
+        max_positions: of all samples together; depthwise Layers, whose matrices are tiny, use an eighth.
 
     Raises:
         UserError: there is no calibration data, or a Layer's input is not finite.
@@ -174,7 +177,7 @@ def collect(
         layer = wanted.get(op.name)
         if layer is None:
             return
-        budget = max_positions // 4 if layer.depthwise else max_positions
+        budget = max_positions // 8 if layer.depthwise else max_positions
         patches = input_patches(layer, inputs[0], -(-budget // samples), generators[op.name])
         if op.name not in moments:
             moments[op.name] = _Halves(patches)
@@ -209,7 +212,8 @@ def input_patches(layer: Layer, x: Tensor, per_sample: int, generator: torch.Gen
     if positions <= per_sample:
         chosen = torch.arange(positions).expand(samples, positions)
     else:
-        chosen = torch.rand(samples, positions, generator=generator).argsort(1)[:, :per_sample]
+        # One draw for all samples of a batch: a draw for each would cost more than the products.
+        chosen = torch.randperm(positions, generator=generator)[:per_sample].expand(samples, per_sample)
     which = torch.arange(samples)[:, None]
     if layer.kind == "linear":
         return x.reshape(samples, positions, layer.in_channels)[which, chosen].reshape(1, -1, layer.in_channels)

@@ -15,6 +15,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import DuplicatedStudyError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages._heartbeat import is_heartbeat_enabled
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -130,7 +131,9 @@ def fail_stale_trials(study: optuna.Study) -> None:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
     else:
-        optuna.storages.fail_stale_trials(study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(study)
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -174,7 +177,7 @@ def run_trials(
             return
         # A sampler that is made anew for each trial, from the number of finished ones, survives any kill unchanged.
         study.sampler = ours or make_sampler(sampler, problem, budget_ms, seed * 1_000_003 + len(finished))
-        trial = study.ask()
+        trial = _begin(study)
         try:
             plan = to_plan(problem.space, _suggest(trial))
             ms = problem.latency(plan).ms
@@ -184,8 +187,19 @@ def run_trials(
             value = min(value, LOSS_CEILING) if math.isfinite(value) else LOSS_CEILING
             study.tell(trial, value if budget_ms is not None else (value, ms))
         except (Exception, KeyboardInterrupt):
-            study.tell(trial, state=TrialState.FAIL)
+            # An interrupt may come when the trial has just been told.
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
+
+
+def _begin(study: optuna.Study) -> optuna.Trial:
+    """The next trial; a storage that knows by heartbeat whose process is gone is told that this one is alive."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage")  # Optuna records it in `optimize` alone
+        trial = study.ask()
+    if is_heartbeat_enabled(study._storage):
+        study._storage.record_heartbeat(trial._trial_id)
+    return trial
 
 
 def _suggest(trial: optuna.Trial) -> Callable[[str, CategoricalDistribution], Any]:

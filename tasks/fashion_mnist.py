@@ -209,15 +209,21 @@ def fashion_mnist_resnet(data: Path | None = None) -> Task:
     return _task("fashion-mnist-resnet", "resnet", data)
 
 
-def _task(name: str, network: str, data: Path | None) -> Task:
+def load_network(network: str) -> nn.Module:
+    """A trained network of `NETWORKS`, in eval mode."""
     model = NETWORKS[network]()
     model.load_state_dict(safetensors.torch.load_file(WEIGHTS / f"fashion_mnist_{network}.safetensors"))
+    return model.eval()
+
+
+def _task(name: str, network: str, data: Path | None) -> Task:
+    model = load_network(network)
     _, held_out = split_held_out(load_images("train", data))
     calibration = normalise(held_out.images[:CALIBRATION])
     test = load_images("test", data)
     return Task(
         name=name,
-        model=model.eval(),
+        model=model,
         example_input=calibration[:1],
         calibration=calibration,
         evaluation=(normalise(test.images), test.labels),

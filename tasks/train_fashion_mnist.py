@@ -1,11 +1,14 @@
 """Train a Fashion-MNIST network of `fashion_mnist.py` and write its weights into this package.
 
-    python -m autocompress.tasks.train_fashion_mnist --network mobilenet
+    python -m autocompress.tasks.train_fashion_mnist --network resnet
+    python -m autocompress.tasks.train_fashion_mnist --network mobilenet --epochs 8
+    python -m autocompress.tasks.train_fashion_mnist --network mobilenet --epochs 10 --learning-rate 0.05 --go-on --teacher resnet
 
 SGD with Nesterov momentum and label smoothing under a one-cycle schedule; images are shifted by up to a pixel and
 mirrored; the weights kept are an exponential moving average over the last steps. 5,000 training images are held out, so that
 decisions (`--epochs`, `--learning-rate`) never look at the 10,000 test images, which are scored once, at the end.
-The seed fixes the result on one machine and torch version.
+The seed fixes the result on one machine and torch version. The weights in this package are those of `--network mobilenet --epochs 8`
+(91.53 % of the test images) and `--network resnet --epochs 10` (92.73 %).
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..files import replacing
-from .fashion_mnist import NETWORKS, WEIGHTS, Images, load_images, normalise, split_held_out
+from .fashion_mnist import NETWORKS, WEIGHTS, Images, load_images, load_network, normalise, split_held_out
 
 BATCH = 128
 SHIFT = 1
+#: Weight of the teacher's answers against the labels, and the temperature that softens both networks' answers.
+DISTILLATION = 0.7
+TEMPERATURE = 3.0
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -38,6 +44,14 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return padded[torch.arange(samples)[:, None, None], 0, rows, columns][:, None]
 
 
+def distillation_loss(logits: torch.Tensor, teacher: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """KL from the teacher's softened answers (Hinton, Vinyals, Dean, arXiv:1503.02531)."""
+    with torch.no_grad():
+        wanted = (teacher(images) / TEMPERATURE).log_softmax(1)
+    found = (logits / TEMPERATURE).log_softmax(1)
+    return TEMPERATURE**2 * F.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
+
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Images) -> float:
     """Share of right answers."""
@@ -48,8 +62,16 @@ def accuracy(model: nn.Module, data: Images) -> float:
     return correct / len(data.labels)
 
 
-def train(model: nn.Module, data: Images, held_out: Images, epochs: int, learning_rate: float, seed: int) -> nn.Module:
-    """Train `model` on `data`; return the averaged model, in eval mode."""
+def train(
+    model: nn.Module,
+    data: Images,
+    held_out: Images,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    teacher: nn.Module | None = None,
+) -> nn.Module:
+    """Train `model` on `data`, with a teacher also towards its softened answers; return the averaged model, in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)  # faster on the CPU
     steps_per_epoch = len(data.labels) // BATCH
@@ -76,7 +98,10 @@ def train(model: nn.Module, data: Images, held_out: Images, epochs: int, learnin
         order = torch.randperm(len(data.labels), generator=generator)
         for batch in torch.split(order[: steps_per_epoch * BATCH], BATCH):
             images = normalise(augment(data.images[batch], generator)).to(memory_format=torch.channels_last)
-            loss = loss_of(model(images), data.labels[batch])
+            logits = model(images)
+            loss = loss_of(logits, data.labels[batch])
+            if teacher is not None:
+                loss = (1 - DISTILLATION) * loss + DISTILLATION * distillation_loss(logits, teacher, images)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -101,11 +126,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="folder of the four idx .gz files")
     parser.add_argument("--output", type=Path, help="weight file (default: inside the package)")
+    parser.add_argument("--go-on", action="store_true", help="start from the weights that are in the package")
+    parser.add_argument("--teacher", choices=sorted(NETWORKS), help="network whose weights in the package teach this one")
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
     data, held_out = split_held_out(load_images("train", arguments.data))
-    model = train(NETWORKS[arguments.network](), data, held_out, arguments.epochs, arguments.learning_rate, arguments.seed)
+    network = load_network(arguments.network) if arguments.go_on else NETWORKS[arguments.network]()
+    teacher = load_network(arguments.teacher) if arguments.teacher else None
+    model = train(network, data, held_out, arguments.epochs, arguments.learning_rate, arguments.seed, teacher)
     output = arguments.output or WEIGHTS / f"fashion_mnist_{arguments.network}.safetensors"
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with replacing(output) as temporary:

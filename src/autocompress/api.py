@@ -24,6 +24,7 @@ from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
+from .evaluators.loss import memory_format
 from .files import write_json
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
@@ -236,14 +237,14 @@ def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phase
     key = task_fingerprint(task)[:16]
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     search_samples, held_out = split_samples(calibration, settings.search_samples)
-    batches = list(torch.split(calibration, BATCH))
+    batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(calibration, BATCH)]
     with phases.phase("layer database") as update:
         database = build_database(found, batches, key, settings, update)
     phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
     for name in database.evicted:
         phases.display.note(f"removed the layer database {name}, used longest ago, to make room")
     with phases.phase("activation ranges"):
-        quantizers = find_quantizers(found.network, list(torch.split(calibration[:RANGE_SAMPLES], BATCH)))
+        quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
         evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples)
     return Prepared(task, target, found, evaluator, held_out, key)
 

@@ -141,7 +141,7 @@ def spawn(*arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
 

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autocompress.errors import UserError
+from autocompress.settings import Budget, SearchSettings, cache_folder
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [("5ms", 5.0), ("800us", 0.8), ("800µs", 0.8), ("0.01s", 10.0), (" 5 MS ", 5.0), (".5ms", 0.5), ("1e-1ms", 0.1), ("+2ms", 2.0)],
+)
+def test_times(text: str, ms: float) -> None:
+    budget = Budget.parse(text)
+    assert budget.ms == pytest.approx(ms) and budget.speedup is None
+
+
+def test_speed_ups() -> None:
+    assert Budget.parse("2x") == Budget(speedup=2.0)
+    assert str(Budget.parse("1.5x")) == "1.5x"
+
+
+@pytest.mark.parametrize("text", ["", "5", "ms", "fast", "5 minutes", "5ms5", "nanms", "infms", "1e", "--5ms", "5ms\n2x"])
+def test_what_is_not_a_time_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is not a time: write it like"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0ms", "-5ms", "-2x", "0x", "1e999ms"])
+def test_what_is_not_above_zero_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="must be above zero"):
+        Budget.parse(text)
+
+
+@given(st.floats(1e-3, 1e5).map(lambda value: float(f"{value:.5g}")), st.sampled_from(["ms", "x"]))
+def test_budgets_survive_being_written(value: float, unit: str) -> None:
+    budget = Budget.parse(f"{value!r}{unit}")
+    again = Budget.parse(str(budget))
+    assert (again.ms, again.speedup) == (pytest.approx(budget.ms), pytest.approx(budget.speedup))
+
+
+@given(st.floats(1e-6, 1e6))
+def test_written_budgets_are_exactly_the_same(value: float) -> None:
+    """`resume` reads the budget back, and a budget that changed in the last digit would be another study."""
+    budget = Budget(ms=value)
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"trials": 0}, {"timeout": 0.0}, {"timeout": -1.0}, {"search_samples": 0}, {"seed": -1}, {"study": "a/b"}, {"study": "../x"}, {"study": ""}],
+    ids=str,
+)
+def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        SearchSettings(**wrong)
+
+
+def test_settings_are_written_for_resume() -> None:
+    value = SearchSettings(budget=Budget(ms=5.0), trials=7, sampler="tpe", core="A78").to_json()
+    assert value["budget"] == "5ms"
+    assert {"trials", "seed", "sampler", "storage", "core", "search_samples", "method"} == set(value) - {"budget"}
+    assert SearchSettings().to_json()["budget"] is None
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOCOMPRESS_CACHE", "/one")
+    assert cache_folder() == Path("/one")
+    monkeypatch.delenv("AUTOCOMPRESS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/two")
+    assert cache_folder() == Path("/two/autocompress")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/three")
+    assert cache_folder() == Path("/three/.cache/autocompress")
