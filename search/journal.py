@@ -69,8 +69,8 @@ def _repair(path: Path) -> None:
             json.loads(line)
     except ValueError as error:
         raise UserError(
-            f"the study file {path} is damaged at line {lines.index(line) + 1}. It is left as it is: restore it from a copy, or choose "
-            "another name with --study."
+            f"the study file {path} is damaged at line {lines.index(line) + 1}. It is left as it is: restore it from a copy, "
+            "or choose another name with --study."
         ) from error
     if lines[-1]:
         with path.open("r+b") as file:

@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import DuplicatedStudyError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages._heartbeat import is_heartbeat_enabled
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -197,7 +197,7 @@ def _begin(study: optuna.Study) -> optuna.Trial:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")  # Optuna records it in `optimize` alone
         trial = study.ask()
-    if is_heartbeat_enabled(study._storage):
+    if isinstance(study._storage, BaseHeartbeat):
         study._storage.record_heartbeat(trial._trial_id)
     return trial
 

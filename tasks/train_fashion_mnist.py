@@ -7,8 +7,8 @@
 SGD with Nesterov momentum and label smoothing under a one-cycle schedule; images are shifted by up to a pixel and
 mirrored; the weights kept are an exponential moving average over the last steps. 5,000 training images are held out, so that
 decisions (`--epochs`, `--learning-rate`) never look at the 10,000 test images, which are scored once, at the end.
-The seed fixes the result on one machine and torch version. The weights in this package are those of `--network mobilenet --epochs 8`
-(91.53 % of the test images) and `--network resnet --epochs 10` (92.73 %).
+The seed fixes the result on one machine and torch version. The weights in this package are those of
+`--network mobilenet --epochs 8` (91.53 % of the test images) and `--network resnet --epochs 10` (92.73 %).
 """
 
 from __future__ import annotations

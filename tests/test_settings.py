@@ -13,7 +13,16 @@ from autocompress.settings import Budget, SearchSettings, cache_folder
 
 @pytest.mark.parametrize(
     ("text", "ms"),
-    [("5ms", 5.0), ("800us", 0.8), ("800µs", 0.8), ("0.01s", 10.0), (" 5 MS ", 5.0), (".5ms", 0.5), ("1e-1ms", 0.1), ("+2ms", 2.0)],
+    [
+        ("5ms", 5.0),
+        ("800us", 0.8),
+        ("800µs", 0.8),
+        ("0.01s", 10.0),
+        (" 5 MS ", 5.0),
+        (".5ms", 0.5),
+        ("1e-1ms", 0.1),
+        ("+2ms", 2.0),
+    ],
 )
 def test_times(text: str, ms: float) -> None:
     budget = Budget.parse(text)
@@ -53,7 +62,16 @@ def test_written_budgets_are_exactly_the_same(value: float) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"trials": 0}, {"timeout": 0.0}, {"timeout": -1.0}, {"search_samples": 0}, {"seed": -1}, {"study": "a/b"}, {"study": "../x"}, {"study": ""}],
+    [
+        {"trials": 0},
+        {"timeout": 0.0},
+        {"timeout": -1.0},
+        {"search_samples": 0},
+        {"seed": -1},
+        {"study": "a/b"},
+        {"study": "../x"},
+        {"study": ""},
+    ],
     ids=str,
 )
 def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:

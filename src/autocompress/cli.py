@@ -75,6 +75,7 @@ class _Display:
             TextColumn("[dim]{task.fields[what]}"),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         bar = progress.add_task(phase, total=None, what="")
         progress.start()

@@ -46,7 +46,11 @@ class Budget:
         return Budget(speedup=value) if unit == "x" else Budget(ms=value * _UNITS[unit])
 
     def __str__(self) -> str:
-        return f"{self.speedup:g}x" if self.speedup is not None else f"{self.ms:g}ms"
+        value, unit = (self.speedup, "x") if self.speedup is not None else (self.ms, "ms")
+        assert value is not None
+        short = f"{value:g}"
+        # `resume` reads it back, and a budget that changed in the last digit would be another study's.
+        return f"{short if float(short) == value else repr(value)}{unit}"
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,7 @@ from .conftest import BUDGET, Done, finished_in, spawn
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_options(
-    command: Callable[..., Done], task_file: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
-) -> None:
+def test_options(command: Callable[..., Done], task_file: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     done = command("--task", f"{task_file}:task", "--results", tmp_path / "r", *arguments)
     assert words in done.message
 

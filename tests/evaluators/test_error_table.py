@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,7 @@ def space(tiny: Prepared) -> Space:
 def test_curves_never_fall(anchors: list[tuple[float, float]], errors: list[float]) -> None:
     curve = _Curve(tuple(anchors))
     values = [curve(error) for error in errors]
-    assert all(later >= earlier * (1 - 1e-9) for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later >= earlier * (1 - 1e-9) for earlier, later in itertools.pairwise(values))
     assert all(value > 0 for value in values)
 
 
@@ -97,7 +98,10 @@ def test_only_the_first_producer_carries_the_error_of_its_group(space: Space, tm
     followers = [(group.producers[0].op, span.op) for group in space.groups for span in group.producers[1:]]
     assert followers
     for leader, follower in followers:
-        rows = {name: [e for o, e in table.errors[name].items() if o.structure == "channel" and o.bits == 8] for name in (leader, follower)}
+        rows = {
+            name: [e for o, e in table.errors[name].items() if o.structure == "channel" and o.bits == 8]
+            for name in (leader, follower)
+        }
         assert len(rows[leader]) > 2 and len(set(rows[leader])) == len(rows[leader])
         assert set(rows[follower]) == {table.errors[follower][Option("dense", 0.0, 8)]}, "more than its own rounding"
 

@@ -100,7 +100,9 @@ def test_nothing_is_kept_away_from_a_cut(tiny: Prepared) -> None:
     assert cache.longest(base(tiny.profile.space)) == (-1, {})
 
 
-def test_a_plan_is_computed_once_and_remembered(evaluator: PlanEvaluator, tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_computed_once_and_remembered(
+    evaluator: PlanEvaluator, tiny: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, known = tiny.profile.space.uniform(Option("block4x4", 0.5, 8)), base(tiny.profile.space)
     expected = evaluator.loss(plan)
     fresh = PlanEvaluator(evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples)

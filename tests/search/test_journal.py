@@ -24,7 +24,9 @@ def fill(path: Path, trials: int) -> None:
 
 
 def finished(path: Path) -> int:
-    return len(optuna.load_study(storage=open_journal(path), study_name="s").get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+    return len(
+        optuna.load_study(storage=open_journal(path), study_name="s").get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    )
 
 
 def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_an_empty_journal_is_a_new_one(tmp_path: Path) -> None:
 def test_a_folder_under_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (open_journal, lambda path: folder_lock(path).__enter__()):
-        with pytest.raises(UserError, match="Not a directory.* --results"):
+        with pytest.raises(UserError, match=r"Not a directory.* --results"):
             place(tmp_path / "file" / "study" / "study.journal")
 
 

@@ -85,7 +85,11 @@ def test_a_combination_that_is_not_offered_becomes_the_nearest(space: Space) -> 
                 for sparsity in {option.sparsity for option in options} - {0.0}:
                     if Option(structure, sparsity, bits) in offered:
                         continue
-                    values = {f"{layer.name}.structure": structure, f"{layer.name}.sparsity": sparsity, f"{layer.name}.bits": bits}
+                    values = {
+                        f"{layer.name}.structure": structure,
+                        f"{layer.name}.sparsity": sparsity,
+                        f"{layer.name}.bits": bits,
+                    }
                     plan = to_plan(space, lambda name, d, values=values: values.get(name, d.choices[0]))
                     found = plan[layer.name]
                     assert found in same

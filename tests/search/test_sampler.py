@@ -103,7 +103,9 @@ def make_study(budget: float | None = 1.0) -> optuna.Study:
     return optuna.create_study(directions=["minimize"] * (1 if budget is not None else 2))
 
 
-def search(study: optuna.Study, problem: Problem, loss: Callable[[Plan], float], budget: float, trials: int) -> list[dict[str, Any]]:
+def search(
+    study: optuna.Study, problem: Problem, loss: Callable[[Plan], float], budget: float, trials: int
+) -> list[dict[str, Any]]:
     run_trials(study, problem, loss, "ours", budget, trials, None, 3, lambda done, total, what: None)
     return [trial.params for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
@@ -124,14 +126,10 @@ def test_a_resumed_study_goes_on_as_an_uninterrupted_one(
     assert search(parts, tiny_problem, loss, budget, 12) == expected
 
 
-def test_trials_of_another_program_are_ignored(
-    tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]
-) -> None:
+def test_trials_of_another_program_are_ignored(tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]) -> None:
     study = make_study()
     study.add_trial(
-        optuna.create_trial(
-            params={"lr": 0.1}, distributions={"lr": optuna.distributions.FloatDistribution(0, 1)}, value=-5.0
-        )
+        optuna.create_trial(params={"lr": 0.1}, distributions={"lr": optuna.distributions.FloatDistribution(0, 1)}, value=-5.0)
     )
     ours = search(study, tiny_problem, loss, budget, 5)[1:]
     plans = [plan_of(tiny_problem.space, parameters) for parameters in ours]
