@@ -25,7 +25,7 @@ from .pruning import block_sums, choose_mask, magnitude_mask, obs_scores
 Method = Literal["obs", "magnitude"]
 
 #: The mask grows by this share of the weights between two refits.
-STEP = 0.05
+STEP = 0.1
 #: Conjugate gradient iterations of a refit, at most; it starts from the previous one, so few are needed.
 ITERATIONS = 8
 #: A refit ends when its squared gradient has fallen to this share.

@@ -188,15 +188,27 @@ class LatencyEvaluator:
                 rows.append(self._layer(op.name, plan[op.name], kept))
             elif op.kind not in _FREE:
                 rows.append(self._other(op, types[op.name], kept))
-        for tensor, source, destination in conversions(self.network, plan, types):
-            geometry = self._plane("convert", tensor, tensor, kept)
-            # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
-            row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
-            name = f"{tensor}: {source} to {destination}"
-            rows.append(OpLatency(name, "convert", row.microseconds, row.low, row.high))
+        rows += self._conversions(plan, types, kept)
         total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
         ms, low, high = (self.table.total_ms(value) for value in total)
         return PlanLatency(ms, low, high, tuple(rows))
+
+    def conversions_microseconds(self, plan: Plan, kept: Mapping[str, int]) -> float:
+        """Time of all conversions between data types that a Plan needs, when Groups keep only so many channels."""
+        return math.fsum(row.microseconds for row in self._conversions(plan, data_types(self.network, plan), kept))
+
+    def _conversions(self, plan: Plan, types: Mapping[str, DataType], kept: Mapping[str, int]) -> list[OpLatency]:
+        rows = []
+        for tensor, source, destination in conversions(self.network, plan, types):
+            key = ("convert", tensor, source, destination, self.channels(tensor, kept))
+            if key not in self._rows:
+                geometry = self._plane("convert", tensor, tensor, kept)
+                # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
+                row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
+                name = f"{tensor}: {source} to {destination}"
+                self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high)
+            rows.append(self._rows[key])
+        return rows
 
     def _other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
         computed = [name for name in op.inputs if name in self.network.shapes]

@@ -15,8 +15,9 @@ import numpy as np
 from ..errors import UserError
 from ..evaluators.error_table import ErrorTable, base
 from ..evaluators.latency import LatencyEvaluator
+from ..spaces.datatypes import DataType
 from ..spaces.groups import Group
-from ..spaces.option import Option
+from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
 from .solver import Block, Branch, Floats, Front, Solution
@@ -56,6 +57,8 @@ class Problem:
         self._members = self._all_members()
         self._time_rows: dict[tuple[str, float, int, int], Floats] = {}
         self._error_rows: dict[tuple[str, float], Floats] = {}
+        self._types: dict[tuple[str, float], list[DataType]] = {}
+        self._costs: dict[tuple[object, ...], dict[tuple[str, DataType], float]] = {}
         self._fastest: Proposal | None = None
 
     def _all_members(self) -> list[tuple[Group | None, list[tuple[float, list[_Member]]]]]:
@@ -193,6 +196,7 @@ class Problem:
     def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None) -> tuple[list[Block], float]:
         """The solver's Blocks around a reference Plan, and the microseconds of everything that is not in them."""
         kept = self.latency.kept(reference)
+        extra = self._conversion_costs(reference, kept)
         weights = coefficients or {}
         blocks = []
         for group, branches in self._members:
@@ -206,7 +210,7 @@ class Problem:
                         around[group.name] = kept_channels(group.channels, share)
                     offset = self.latency.others_microseconds(group, reference, around)
                     offset -= self.latency.others_microseconds(group, reference, kept)
-                times = tuple(self._times(member, share, around) for member in members)
+                times = tuple(self._times(member, share, around) + self._detours(member, share, extra) for member in members)
                 errors = tuple(weights.get(member.layer, 1.0) * self._errors(member, share) for member in members)
                 built.append(Branch(times, errors, offset))
             blocks.append(Block(tuple(built)))
@@ -221,6 +225,29 @@ class Problem:
             times = [self.latency.layer_microseconds(member.layer, option, kept) for option in member.options]
             self._time_rows[key] = np.array(times)
         return self._time_rows[key]
+
+    def _detours(self, member: _Member, share: float, costs: Mapping[tuple[str, DataType], float]) -> Floats:
+        """Microseconds of conversions that each of a member's Options adds to the reference Plan's."""
+        key = (member.layer, share)
+        if key not in self._types:
+            self._types[key] = [ACTIVATIONS[option.bits] for option in member.options]
+        return np.array([costs[member.layer, type_] for type_ in self._types[key]])
+
+    def _conversion_costs(self, reference: Plan, kept: Mapping[str, int]) -> dict[tuple[str, DataType], float]:
+        """Microseconds of conversions that are added when one Layer of the reference Plan computes in another type."""
+        types = tuple(ACTIVATIONS[option.bits] for option in reference.values())
+        key = (types, tuple(sorted(kept.items())))
+        if key not in self._costs:
+            before = self.latency.conversions_microseconds(reference, kept)
+            costs: dict[tuple[str, DataType], float] = {}
+            for layer, option in reference.items():
+                bits = {ACTIVATIONS[other.bits]: other.bits for other in self.space.options[layer] if other.bits >= 8}
+                for type_, other_bits in bits.items():
+                    same = type_ == ACTIVATIONS[option.bits]
+                    changed = reference.replace({layer: Option("dense", 0.0, other_bits)})
+                    costs[layer, type_] = 0.0 if same else self.latency.conversions_microseconds(changed, kept) - before
+            self._costs[key] = costs
+        return self._costs[key]
 
     def _errors(self, member: _Member, share: float) -> Floats:
         """Rows of the error table for a member's Options."""

@@ -45,6 +45,8 @@ from .tasks.task import Task, input_batches, task_fingerprint
 
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 128
+#: Every so many of the inputs that score trials measures the error table.
+ANCHOR_STRIDE = 2
 #: Most inputs that decide between finalists.
 HELD_OUT = 128
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
@@ -212,13 +214,15 @@ def _run(
     prepared = _prepare(task, target, settings, phases, found)
     evaluator, database = prepared.evaluator, prepared.evaluator.database
     with phases.phase("error table") as update:
+        # Differences of whole Layers show on fewer inputs than differences between Plans.
+        anchors = evaluator.on(evaluator.samples[::ANCHOR_STRIDE])
         errors = measure_errors(
             space,
             lambda layer, option: database.errors[layer][option],
             lambda group, share: database.channels(group, share).error,
-            evaluator.loss,
-            database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
-            f"{key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {__version__}",
+            anchors.loss,
+            database.folder / f"losses-{space.fingerprint}-{len(anchors.samples)}.json",
+            f"{key} {space.fingerprint} {settings.method} {len(anchors.samples)} {__version__}",
             update,
         )
     problem = Problem(space, found.latency, errors)
