@@ -2,7 +2,8 @@
 
     python benchmarks/kill.py [--kills 20] [--seed 0] [-- autocompress options]
 
-The killed search must end with the same trials and the same front. Writes results/benchmarks/kill.json; exit code 1 on any difference.
+The killed search must end with the same trials and the same front; otherwise the exit code is 1.
+Writes results/benchmarks/kill.json.
 """
 
 from __future__ import annotations

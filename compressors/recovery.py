@@ -33,8 +33,8 @@ class Moments:
     variance: torch.Tensor
 
 
-def dense_moments(dense: Candidate, x: torch.Tensor) -> dict[str, Moments]:
-    """Moments of every Layer of the dense network on inputs `x`, for the Layers with enough positions in them.
+def dense_moments(dense: Candidate, x: torch.Tensor) -> tuple[dict[str, Moments], torch.Tensor]:
+    """Moments of every Layer of the dense network on inputs `x`, for the Layers with enough positions in them; and its outputs.
 
     Args:
         dense: the fp32 dense Candidate.
@@ -49,8 +49,7 @@ def dense_moments(dense: Candidate, x: torch.Tensor) -> dict[str, Moments]:
             found[op.name] = Moments(mean * scale, variance * scale**2)
         return output
 
-    dense.run(x, record)
-    return found
+    return found, dense.run(x, record)
 
 
 @dataclass

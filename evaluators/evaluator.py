@@ -47,8 +47,7 @@ class PlanEvaluator:
         self.samples = samples.contiguous(memory_format=memory_format(samples))
         self.dense = dense_candidate(network)
         with torch.inference_mode():
-            self._moments = dense_moments(self.dense, self.samples)
-            self.dense_outputs = self.dense.run(self.samples)
+            self._moments, self.dense_outputs = dense_moments(self.dense, self.samples)
         self._cache = PrefixCache(network)
         self._losses: dict[Plan, float] = {}
         self._corrections: dict[Plan, StatisticsCorrection] = {}

@@ -28,6 +28,8 @@ from .problem import Problem
 EXPLORATION = 40
 #: Share of later trials that still explore.
 LATER_EXPLORATION = 0.25
+#: Share of trials at a smaller budget, and the smallest one as a share of the budget.
+BELOW_BUDGET, SMALLEST_BUDGET = 0.1, 0.6
 #: Neighbouring Layers of one kind that share a coefficient.
 SHARING = 4
 #: Spread of the logarithm of the shared coefficients, and of each Layer's own on top.
@@ -57,7 +59,6 @@ class PlanSampler(BaseSampler):
         self._distributions = distributions(problem.space)
         self._independent = RandomSampler(seed)
         self._plans: dict[int, Plan | None] = {}
-        self._fastest: float | None = None
 
     def reseed_rng(self) -> None:
         self._independent.reseed_rng()
@@ -96,7 +97,7 @@ class PlanSampler(BaseSampler):
         """
         seen = {plan for plan, _ in history}
         coefficients = fit_coefficients(self._problem, history)
-        budget = self._budget_ms if self._budget_ms is not None else self._some_budget(rng)
+        budget = self._some_budget(rng)
         explore = len(history) < EXPLORATION or rng.random() < LATER_EXPLORATION
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
@@ -109,7 +110,7 @@ class PlanSampler(BaseSampler):
                 explore = attempt >= ATTEMPTS // 2
             if plan is not None and plan not in seen:
                 return plan
-        return self._unseen(plan, seen, budget, rng) if plan is not None else self._problem.base
+        return self._unseen(plan or self._problem.fastest().plan, seen, budget, rng)
 
     def _unseen(self, plan: Plan, seen: set[Plan], budget: float, rng: np.random.Generator) -> Plan:
         """A Plan within the budget that was not evaluated, few random changes away; `plan` itself where there is none."""
@@ -124,10 +125,15 @@ class PlanSampler(BaseSampler):
         return plan
 
     def _some_budget(self, rng: np.random.Generator) -> float:
-        """A latency between the fastest Plan's and the dense base Plan's."""
-        if self._fastest is None:
-            self._fastest = self._problem.fastest().ms
-        return float(rng.uniform(self._fastest, self._problem.latency(self._problem.base).ms))
+        """The budget, or now and then a smaller one, so that the front below it is known too; without a budget a latency between
+        the fastest Plan's and the dense base Plan's.
+        """
+        fastest = self._problem.fastest().ms
+        if self._budget_ms is None:
+            return float(rng.uniform(fastest, self._problem.latency(self._problem.base).ms))
+        if rng.random() < BELOW_BUDGET:
+            return float(rng.uniform(max(fastest, SMALLEST_BUDGET * self._budget_ms), self._budget_ms))
+        return self._budget_ms
 
     def _explored(self, coefficients: Mapping[str, float], budget: float, reach: float, rng: np.random.Generator) -> Plan | None:
         layers = self._problem.space.layers
@@ -139,7 +145,8 @@ class PlanSampler(BaseSampler):
                 shared[key] = rng.normal(0.0, SHARED_SPREAD * reach)
             drawn[layer.name] = coefficients[layer.name] * math.exp(shared[key] + rng.normal(0.0, OWN_SPREAD * reach))
         proposal = self._problem.solve(budget, drawn)
-        return proposal.plan if proposal else None
+        # The solver rounds times up: what that leaves is spent.
+        return self._settled(proposal.plan, drawn, budget, rng) if proposal else None
 
     def _swapped(
         self,
@@ -209,7 +216,7 @@ class PlanSampler(BaseSampler):
                     value = worse / faster if over > 0 else worse
                     if best is None or value < best[0]:
                         best = value, plan.replace({name: option})
-            if best is None:
+            if best is None or (over <= 0 and self._problem.latency(best[1]).ms > budget):
                 break
             plan = best[1]
             if over <= 0:

@@ -44,7 +44,7 @@ from .spaces.space import Space, build_space, removable
 from .tasks.task import Task, input_batches, task_fingerprint
 
 #: Calibration inputs on which activation ranges are found.
-RANGE_SAMPLES = 128
+RANGE_SAMPLES = 64
 #: Every so many of the inputs that score trials measures the error table.
 ANCHOR_STRIDE = 2
 #: Most inputs that decide between finalists.

@@ -26,7 +26,7 @@ def test_moments_are_restored(tiny: Prepared, option: Option) -> None:
     evaluator = tiny.evaluator
     plan = tiny.profile.space.uniform(option)
     assert option in plan.values()
-    moments = dense_moments(evaluator.dense, evaluator.samples)
+    moments, _ = dense_moments(evaluator.dense, evaluator.samples)
     candidate = evaluator.candidate(plan)
     correction, checked = StatisticsCorrection(moments), []
 
@@ -49,7 +49,7 @@ def test_moments_are_restored(tiny: Prepared, option: Option) -> None:
 
 def test_layers_seen_at_few_positions_are_left_alone(tiny: Prepared) -> None:
     evaluator = tiny.evaluator
-    moments = dense_moments(evaluator.dense, evaluator.samples)
+    moments, _ = dense_moments(evaluator.dense, evaluator.samples)
     classifier = tiny.profile.layers[-1].name
     assert len(evaluator.samples) < MIN_POSITIONS and classifier not in moments
     assert set(moments) == {layer.name for layer in tiny.profile.layers} - {classifier}
@@ -113,7 +113,9 @@ def test_a_channel_that_is_constant_keeps_a_usable_scale(tiny: Prepared) -> None
     evaluator, plan = tiny.evaluator, tiny.profile.space.uniform(Option("dense", 0.0, 8))
     candidate = evaluator.candidate(plan)
     candidate = replace(candidate, network=dead_channel(candidate.network, layer))
-    correction = StatisticsCorrection(dense_moments(dense_candidate(dead_channel(evaluator.network, layer)), evaluator.samples))
+    correction = StatisticsCorrection(
+        dense_moments(dense_candidate(dead_channel(evaluator.network, layer)), evaluator.samples)[0]
+    )
     expected = candidate.run(evaluator.samples, correction)
     folded = fold(candidate, correction)
     assert float(folded.scales[layer].min()) > 0

@@ -26,7 +26,7 @@ def evaluator(tiny: Prepared) -> PlanEvaluator:
 def without_cache(evaluator: PlanEvaluator, plan: Plan) -> float:
     """The loss of a Plan that removes no channels, in one go."""
     with torch.inference_mode():
-        correction = StatisticsCorrection(dense_moments(evaluator.dense, evaluator.samples))
+        correction = StatisticsCorrection(dense_moments(evaluator.dense, evaluator.samples)[0])
         return divergence(evaluator.dense_outputs, evaluator.candidate(plan).run(evaluator.samples, correction))
 
 
