@@ -1,13 +1,13 @@
 """Write a Candidate as an ONNX file that computes what the evaluators computed.
 
-The file holds float32 ops of the standard ONNX domain. An int8 tensor is a float tensor that has passed through a
-QuantizeLinear/DequantizeLinear pair, and an fp16 tensor one that has passed through a pair of casts: each pair stands where the
-Candidate rounds. Runtimes recognise this form and compute in integers, which may move a value by one code where it
-falls between two. In a deep int8 network such moves spread: outputs differ by a part of the rounding noise that they have anyway,
-as they do between two float implementations.
+The file holds float32 ops of the standard ONNX domain. Where the Candidate rounds, a float tensor is rounded: to fp16 by a pair of
+casts, to int8 by plain arithmetic, which every runtime computes faithfully, at float speed. With `integer` the latter is a
+QuantizeLinear/DequantizeLinear pair: runtimes recognise this form and compute in integers, which may move a value by one code
+where it falls between two. In a deep int8 network such moves spread: outputs differ by a part of the rounding noise that
+they have anyway, as they do between two float implementations.
 
-Weights are stored in the format of their Option: int8 and int4 codes with a scale for each output channel, float16, or
-float32. Biases are float32, but int32 in an int8 linear op that ends the network.
+Weights are stored in the format of their Option: int8 and int4 codes with a scale for each output channel, float16, or float32.
+Biases are float32, but with `integer` int32 in an int8 linear op that ends the network.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ OPSET, IR_VERSION = 21, 10
 
 INPUT_NAME, OUTPUT_NAME, BATCH_NAME = "input", "output", "batch"
 
-_NOTE = (
-    "Written by autocompress. ONNX Runtime on x86 processors without VNNI clips sums of int8 products to 16 bits, which ruins "
+_NOTE = "Written by autocompress."
+_INTEGER_NOTE = (
+    f"{_NOTE} ONNX Runtime on x86 processors without VNNI clips sums of int8 products to 16 bits, which ruins "
     "int8 networks, unless the session option session.x64quantprecision is 1; ARM processors are not concerned."
 )
 
@@ -51,27 +52,29 @@ _LARGEST_BIAS = 2.0**30
 _SMALLEST_SCALE = 1e-12
 
 
-def to_onnx(candidate: Candidate, path: Path) -> None:
+def to_onnx(candidate: Candidate, path: Path, integer: bool = False) -> None:
     """Write `candidate` to `path`, atomically: input `input` and output `output`, float32, with a free dimension `batch`.
 
     The properties `autocompress.version`, `autocompress.plan` (the Plan's key), `autocompress.weights` and
     `autocompress.activations` (how many Layers, or ops, have which type) say where the file comes from.
 
-    On ARM, ONNX Runtime computes int8 networks faithfully. On an x86 processor without VNNI it does so only with the session
-    option `session.x64quantprecision` set to 1: by default it clips sums of products there, and the outputs are useless.
+    Args:
+        integer: write int8 Layers in the form that runtimes compute in integers. On ARM, ONNX Runtime does so faithfully. On an
+            x86 processor without VNNI it does only with the session option `session.x64quantprecision` set to 1: by default it
+            clips sums of products there, and the outputs are useless.
 
     Raises:
         UserError: the file cannot be written.
     """
-    content = to_model(candidate).SerializeToString(deterministic=True)
+    content = to_model(candidate, integer).SerializeToString(deterministic=True)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def to_model(candidate: Candidate) -> onnx.ModelProto:
-    """The ONNX model of `candidate`, checked."""
+def to_model(candidate: Candidate, integer: bool = False) -> onnx.ModelProto:
+    """The ONNX model of `candidate`, checked; `integer` as for `to_onnx`."""
     network, version = candidate.network, importlib.metadata.version("autocompress")
-    writer = _Writer(candidate)
+    writer = _Writer(candidate, integer)
     writer.write()
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_NAME, *network.shapes[tensor]])
@@ -84,7 +87,7 @@ def to_model(candidate: Candidate) -> onnx.ModelProto:
         ir_version=IR_VERSION,
         producer_name="autocompress",
         producer_version=version,
-        doc_string=_NOTE,
+        doc_string=_INTEGER_NOTE if integer else _NOTE,
     )
     properties = {
         "autocompress.version": version,
@@ -109,8 +112,9 @@ class _Stored:
 class _Writer:
     """The ONNX graph under construction: nodes in topological order, and the constants that they read."""
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate, integer: bool) -> None:
         self.candidate = candidate
+        self.integer = integer
         self.network = candidate.network
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
@@ -164,6 +168,9 @@ class _Writer:
             stored = self.node(name, "Cast", self.initializers[-1].name, to=TensorProto.INT8)
         else:
             stored = self.constant(name, weight.numpy(), np.int8)
+        if not self.integer:
+            step = self.constant(f"{name}/scale", (scale.T if op.kind == "linear" else scale).numpy())
+            return self.node(name, "Mul", self.node(name, "Cast", stored, to=TensorProto.FLOAT), step)
         steps = self.constant(f"{name}/scale", scale.flatten().numpy())
         # Zero points are zero anyway, but ONNX Runtime's optimiser invents a scalar where they are left out, and then fails.
         zero_points = self.constant(f"{name}/zero_point", np.zeros(scale.numel()), np.int8)
@@ -173,7 +180,7 @@ class _Writer:
         """The bias of a Layer, shape (channels,)."""
         name = f"{op.name}.bias"
         bias = self.network.tensors[name]
-        ends = op.kind == "linear" and op.name == self.network.output and self.candidate.types[op.name] == "int8"
+        ends = self.integer and op.kind == "linear" and op.name == self.network.output and self.candidate.types[op.name] == "int8"
         quantizer = self.read(op.inputs[0], "int8").quantizer if ends else None
         if quantizer is None:
             return self.real(name, bias)
@@ -193,7 +200,7 @@ class _Writer:
         """
         scale = self.candidate.scales[op.name].clamp(min=_SMALLEST_SCALE)
         quantizer = self.read(op.inputs[0], "int8").quantizer
-        if quantizer is None:
+        if quantizer is None or not self.integer:
             return scale
         return torch.maximum(scale, self.network.tensors[f"{op.name}.bias"].abs() / (quantizer.scale * _LARGEST_BIAS))
 
@@ -233,6 +240,12 @@ class _Writer:
         return _Stored(result, type_, quantizer)
 
     def _quantized(self, owner: str, name: str, quantizer: Quantizer) -> str:
+        if not self.integer:
+            step = self.constant(f"{owner}/step", quantizer.scale)
+            low = self.constant(f"{owner}/low", -128.0 - quantizer.zero_point)
+            high = self.constant(f"{owner}/high", 127.0 - quantizer.zero_point)
+            units = self.node(owner, "Round", self.node(owner, "Div", name, step))
+            return self.node(owner, "Mul", self.node(owner, "Clip", units, low, high), step)
         scale = self.constant(f"{owner}/scale", quantizer.scale)
         zero_point = self.constant(f"{owner}/zero_point", quantizer.zero_point, np.int8)
         stored = self.node(owner, "QuantizeLinear", name, scale, zero_point)

@@ -114,7 +114,7 @@ def search(
         str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 64,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 48,
     method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
     data: DataOption = None,
     core: CoreOption = None,
@@ -345,6 +345,9 @@ def export(
     study: StudyArgument,
     trial: Annotated[int, typer.Option(help="Number of the trial, as in front.json.")],
     to: Annotated[Path, typer.Option(help="Folder to write plan.json, weights.safetensors and model.onnx to.", metavar="FOLDER")],
+    integer: Annotated[
+        bool, typer.Option("--integer", help="Let ONNX Runtime use its integer kernels; on x86 without VNNI read docs/study.md.")
+    ] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Write the network of any finished trial: plan, weights and ONNX model.
@@ -370,7 +373,7 @@ def export(
     settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
     prepared = prepare(loaded, load_target(begun["target"]), settings, phases)
     prepared.profile.space.consistent(dict(plan))
-    write_artifact(prepared.evaluator, plan, to)
+    write_artifact(prepared.evaluator, plan, to, integer)
     console.print(f"wrote {to / 'plan.json'}, {to / 'weights.safetensors'} and {to / 'model.onnx'}")
 
 

@@ -246,12 +246,12 @@ def _write(search: Search, result: StudyResult, plans: dict[int, Plan]) -> None:
     write_reports(result, folder)
 
 
-def write_artifact(evaluator: PlanEvaluator, plan: Plan, folder: Path) -> None:
-    """Write a Plan, its network's weights and its ONNX model into `folder`."""
+def write_artifact(evaluator: PlanEvaluator, plan: Plan, folder: Path, integer: bool = False) -> None:
+    """Write a Plan, its network's weights and its ONNX model into `folder`; `integer` as for `to_onnx`."""
     candidate = evaluator.recovered(plan)
     plan.save(folder / "plan.json")
     save_weights(candidate, folder / "weights.safetensors")
-    to_onnx(candidate, folder / "model.onnx")
+    to_onnx(candidate, folder / "model.onnx", integer)
 
 
 def read_front(folder: Path) -> str:

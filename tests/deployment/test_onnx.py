@@ -107,11 +107,14 @@ def make_candidate(network: Network, bits: Bits | Mapping[str, Bits]) -> Candida
     return Candidate.of(plan, replace(network, tensors=tensors), quantizers, scales)
 
 
-def session(model: onnx.ModelProto, optimised: bool, save: Path | None = None) -> onnxruntime.InferenceSession:
+def session(
+    model: onnx.ModelProto, optimised: bool, save: Path | None = None, integer: bool = False
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    # The default on ARM. On x86, int8 becomes uint8 by default, and processors without VNNI then clip sums of products.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if integer:
+        # The default on ARM. On x86, int8 becomes uint8 by default, and processors without VNNI then clip sums of products.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if save is not None:
@@ -119,12 +122,13 @@ def session(model: onnx.ModelProto, optimised: bool, save: Path | None = None) -
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def outputs(candidate: Candidate, optimised: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def outputs(candidate: Candidate, optimised: bool, integer: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """What ONNX Runtime and the Candidate return for the same samples."""
     x = samples(candidate.network)
     with torch.inference_mode():
         wanted = candidate.run(x)
-    (got,) = session(to_model(candidate), optimised).run(["output"], {"input": x.numpy()})
+    model = to_model(candidate, integer)
+    (got,) = session(model, optimised, integer=integer).run(["output"], {"input": x.numpy()})
     assert got.shape == tuple(wanted.shape)
     assert float(wanted.std()) > 0 and np.isfinite(got).all()
     return torch.from_numpy(got), wanted
@@ -142,9 +146,9 @@ def output_step(candidate: Candidate) -> float:
     return candidate.quantizers[op.name].scale
 
 
-def check_single(candidate: Candidate, bits: Bits, optimised: bool = False) -> None:
+def check_single(candidate: Candidate, bits: Bits, optimised: bool = False, integer: bool = False) -> None:
     """Few ops in a row: equal up to float rounding, which may move a value to the next code or the next half now and then."""
-    got, wanted = outputs(candidate, optimised)
+    got, wanted = outputs(candidate, optimised, integer)
     largest = float(wanted.abs().max())
     if candidate.network.op(candidate.network.output).kind == "linear" and bits <= 8:
         assert relative_error(got, wanted) <= 1e-4 * 2 ** (8 - bits)  # the bias has the resolution of the weights
@@ -362,7 +366,7 @@ def test_whole_network(precision: str, removed: bool) -> None:
 
 
 def optimised_ops(model: onnx.ModelProto, folder: Path) -> Counter[str]:
-    session(model, optimised=True, save=folder / "optimised.onnx")
+    session(model, optimised=True, save=folder / "optimised.onnx", integer=True)
     return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
 
 
@@ -382,14 +386,20 @@ def int8_chain() -> Network:
 @pytest.mark.parametrize("bits", [8, 4])
 def test_runtime_computes_in_integers(bits: Bits, tmp_path: Path) -> None:
     candidate = make_candidate(int8_chain(), bits)
-    ops = optimised_ops(to_model(candidate), tmp_path)
+    ops = optimised_ops(to_model(candidate, integer=True), tmp_path)
     assert (ops["QLinearConv"], ops["QLinearAdd"], ops["QLinearGlobalAveragePool"], ops["QGemm"]) == (3, 1, 1, 1)
     assert not {"Conv", "FusedConv", "Gemm", "Add", "Clip", "DequantizeLinear"} & set(ops)
-    assert relative_error(*outputs(candidate, optimised=True)) <= 1e-2
+    assert relative_error(*outputs(candidate, optimised=True, integer=True)) <= 1e-2
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_by_default_any_session_computes_what_the_candidate_does(bits: Bits) -> None:
+    assert relative_error(*outputs(make_candidate(int8_chain(), bits), optimised=True)) <= 2e-3
+
+
+@pytest.mark.parametrize("integer", [False, True])
 @pytest.mark.parametrize("optimised", [False, True])
-def test_channels_with_a_bias_but_no_weights(optimised: bool) -> None:
+def test_channels_with_a_bias_but_no_weights(optimised: bool, integer: bool) -> None:
     builder = Builder(IMAGE)
     builder.conv("first", INPUT, 8)
     builder.op("end", "reshape", "first", shape=(8, 99))
@@ -399,7 +409,7 @@ def test_channels_with_a_bias_but_no_weights(optimised: bool) -> None:
     builder.tensors["first.weight"][2] = 0.0
     candidate = make_candidate(builder.network(), 8)
     candidate.scales["first"][2] = 0.0  # as a correction may leave it
-    check_single(candidate, 8, optimised)
+    check_single(candidate, 8, optimised, integer)
 
 
 def test_half_precision_is_rounded_by_the_optimised_runtime() -> None:
