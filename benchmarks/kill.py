@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    default = ["--task", "fashion-mnist", "--target", "pixel7", "--budget", "1.5x", "--trials", "60"]
+    default = ["--task", "fashion-mnist-resnet", "--target", "pixel7", "--budget", "1.5x", "--trials", "60"]
     parser.add_argument("options", nargs="*", default=default)
     arguments = parser.parse_args()
     random_ = random.Random(arguments.seed)

@@ -37,7 +37,7 @@ from .quantization import codes, quantize, round_to_grid, to_half, weight_scales
 from .reconstruction import Curvature, Method, Reconstruction, corrected_bias, curvature, reconstruct, relative_error
 
 #: To be raised whenever the same inputs would give other entries.
-VERSION = 3
+VERSION = 4
 #: Statistics that are held in memory at a time.
 STATISTICS_BYTES = 1 << 30
 #: Room for all databases under one root, unless told otherwise.

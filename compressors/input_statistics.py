@@ -95,14 +95,17 @@ class _Moments:
 
 
 class _Halves:
-    """Moments of two halves of the samples apart: one says how well the other generalises."""
+    """Moments of the first and the second half of all samples apart: one says how well the other generalises."""
 
-    def __init__(self, patches: Tensor) -> None:
+    def __init__(self, patches: Tensor, samples: int) -> None:
         shift = patches.mean(1, keepdim=True)
         self.halves = (_Moments(shift), _Moments(shift))
+        self.left = samples // 2
 
     def add(self, patches: Tensor, samples: int) -> None:
-        cut = samples // 2 * (patches.shape[1] // samples)
+        """Add the patches of the next samples."""
+        cut = min(samples, self.left) * (patches.shape[1] // samples)
+        self.left -= min(samples, self.left)
         for half, part in zip(self.halves, (patches[:, :cut], patches[:, cut:]), strict=True):
             half.add(part)
 
@@ -162,7 +165,8 @@ def collect(
     Args:
         network: the dense network.
         layers: those whose inputs matter.
-        batches: calibration inputs, each (samples, ...).
+        batches: calibration inputs, each (samples, ...). Where inputs come from fewer sources (crops of photographs), those of
+            one source should follow each other: the damping is chosen between the first and the second half.
         max_positions: of all samples together; depthwise Layers, whose matrices are tiny, use an eighth.
 
     Raises:
@@ -180,7 +184,7 @@ def collect(
         budget = max_positions // 8 if layer.depthwise else max_positions
         patches = input_patches(layer, inputs[0], -(-budget // samples), generators[op.name])
         if op.name not in moments:
-            moments[op.name] = _Halves(patches)
+            moments[op.name] = _Halves(patches, samples)
         moments[op.name].add(patches, len(inputs[0]))
 
     with torch.inference_mode():

@@ -1,7 +1,7 @@
 """Write a Candidate as an ONNX file that computes what the evaluators computed.
 
-The file holds float32 ops of the standard ONNX domain. Where the Candidate rounds, a float tensor is rounded: to fp16 by a pair of
-casts, to int8 by plain arithmetic, which every runtime computes faithfully, at float speed. With `integer` the latter is a
+The file holds float32 ops of the standard ONNX domain. Where the Candidate rounds, a float tensor is rounded: to fp16 by a pair
+of casts, to int8 by plain arithmetic, which every runtime computes faithfully, at float speed. With `integer` the latter is a
 QuantizeLinear/DequantizeLinear pair: runtimes recognise this form and compute in integers, which may move a value by one code
 where it falls between two. In a deep int8 network such moves spread: outputs differ by a part of the rounding noise that
 they have anyway, as they do between two float implementations.

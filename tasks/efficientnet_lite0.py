@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,13 +19,17 @@ from torch import nn
 from .loader import register_task
 from .task import Task
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 SIZE = 224
 SHORT_SIDE = 256
 
 #: Colour photographs of scikit-image, beside the twenty of foolbox.
 _SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 _SEED = 0
-_CALIBRATION_CROPS, _EVALUATION_CROPS = 15, 16  # of each photograph without labels
+_CALIBRATION_CROPS, _EVALUATION_CROPS = 14, 16  # of each photograph without labels
+_SMALL_CROPS = 3  # of each of the forty small photographs (CIFAR, 32x32) that add variety to calibration
 _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS = 256, 2_000  # at most, of a folder; 2 crops each, and the centre
 
 
@@ -68,10 +73,16 @@ def _on_shipped_photos() -> Task:
     foolbox = sorted((_package_folder("foolbox") / "data").glob("imagenet_*.jpg"))
     skimage = [_package_folder("skimage") / "data" / name for name in _SKIMAGE]
     paths = [*foolbox, *skimage]
-    calibration = [path for index, path in enumerate(paths) if index % 3 != 2]
+    large = [path for index, path in enumerate(paths) if index % 3 != 2]
+    small = sorted((_package_folder("foolbox") / "data").glob("cifar*.png"))
     evaluation = paths[2::3]
+    calibration: list[Image] = []
+    # Both halves of what reconstructs Layers see small and large photographs; the last six large ones are left to score Plans.
+    for few, many in ((small[::2], large[:6]), (small[1::2], large[6:])):
+        calibration += photos.random_crops(few, _SMALL_CROPS, SIZE, _SEED)
+        calibration += photos.random_crops(many, _CALIBRATION_CROPS, SIZE, _SEED)
     return _task(
-        photos.to_tensor(photos.random_crops(calibration, _CALIBRATION_CROPS, SIZE, _SEED)),
+        photos.to_tensor(calibration),
         photos.to_tensor(photos.random_crops(evaluation, _EVALUATION_CROPS, SIZE, _SEED)),
         None,
     )

@@ -79,16 +79,16 @@ def random_crop(image: Image.Image, size: int, generator: np.random.Generator) -
 
 
 def random_crops(paths: Sequence[Path], per_photo: int, size: int, seed: int) -> list[Image.Image]:
-    """`per_photo` random crops of each photograph, one of each in turn, so that the first few show many photographs.
+    """`per_photo` random crops of each photograph, one photograph after the other.
 
     A photograph's crops do not depend on the others.
     """
-    crops: list[list[Image.Image]] = []
+    crops: list[Image.Image] = []
     for path in paths:
         image = read_photo(path)
         generator = np.random.default_rng([seed, *hashlib.sha256(path.name.encode()).digest()[:8]])
-        crops.append([random_crop(image, size, generator) for _ in range(per_photo)])
-    return [crop for turn in zip(*crops, strict=True) for crop in turn]
+        crops += [random_crop(image, size, generator) for _ in range(per_photo)]
+    return crops
 
 
 def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:

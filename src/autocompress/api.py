@@ -45,6 +45,8 @@ from .tasks.task import Task, input_batches, task_fingerprint
 
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 64
+#: Share of the calibration inputs that score Plans, and how many there should be at least.
+SCORING_SHARE, LEAST_SCORING = 0.25, 96
 #: Every so many of the inputs that score trials measures the error table.
 ANCHOR_STRIDE = 2
 #: Most inputs that decide between finalists.
@@ -240,8 +242,9 @@ def _run(
 def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile) -> Prepared:
     key = task_fingerprint(task)[:16]
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
-    search_samples, held_out = split_samples(calibration, settings.search_samples)
-    batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(calibration, BATCH)]
+    reconstruction, scoring = split_calibration(calibration)
+    search_samples, held_out = split_samples(scoring, settings.search_samples)
+    batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(reconstruction, BATCH)]
     with phases.phase("layer database") as update:
         database = build_database(found, batches, key, settings, update)
     phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
@@ -268,12 +271,22 @@ class _Stopwatch:
             self.seconds += time.perf_counter() - begin
 
 
-def split_samples(calibration: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` calibration inputs, evenly spread, that score trials, and the others, which decide between finalists."""
-    chosen = torch.zeros(len(calibration), dtype=torch.bool)
-    chosen[torch.linspace(0, len(calibration) - 1, min(count, len(calibration))).round().long()] = True
-    rest = calibration[~chosen]
-    return calibration[chosen], rest if len(rest) else calibration
+def split_calibration(calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs on which Layers are reconstructed, and the last ones, which score Plans.
+
+    They are different inputs, since reconstruction fits the compressed weights to those it sees: on these a Plan looks far better
+    than it is. The last ones are of other sources where a task's inputs are ordered by source.
+    """
+    count = min(len(calibration) - 1, max(round(SCORING_SHARE * len(calibration)), min(len(calibration) // 2, LEAST_SCORING)))
+    return (calibration[:-count], calibration[-count:]) if count else (calibration, calibration)
+
+
+def split_samples(inputs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` inputs, evenly spread, that score trials, and the others, which decide between finalists."""
+    chosen = torch.zeros(len(inputs), dtype=torch.bool)
+    chosen[torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long()] = True
+    rest = inputs[~chosen]
+    return inputs[chosen], rest if len(rest) else inputs
 
 
 def build_database(
