@@ -19,10 +19,8 @@ from .quantization import to_half
 
 #: A Layer is corrected only if each of its channels has been seen at this many positions: fewer would fit noise.
 MIN_POSITIONS = 1024
-#: Share of the median channel variance that is added before dividing: channels that hardly vary are not blown up.
+#: Share of the median channel variance that is added to both variances: channels that hardly vary are not blown up.
 DAMPING = 1e-3
-#: Least gain: a channel that is constant in the dense network would get zero, which is no scale for integer weights.
-MIN_GAIN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,14 @@ class StatisticsCorrection:
         if op.name not in self.dense:
             return output
         target = self.dense[op.name]
-        wanted_mean, wanted_std = target.mean / scale, target.variance.sqrt() / scale
-        epsilon = max(DAMPING * float((wanted_std**2).median()), 1e-12)
+        wanted_mean, variance = target.mean / scale, target.variance / scale**2
+        epsilon = max(DAMPING * float(variance.median()), 1e-12)
+        # Damped on both sides: what compression left alone is left alone here too.
+        wanted_std = (variance + epsilon).sqrt()
         flat = output if channel_axis(op, output) == 1 else output.flatten(0, -2)
         # One fused pass computes the batch's moments and restores the wanted ones.
         corrected, mean, inverse_std = torch.native_batch_norm(flat, wanted_std, wanted_mean, None, None, True, 0.0, epsilon)
-        gain = (wanted_std * inverse_std).clamp(min=MIN_GAIN)
+        gain = wanted_std * inverse_std
         self.gains[op.name] = gain
         self.shifts[op.name] = (wanted_mean - gain * mean) * scale
         return corrected.view_as(output) if flat is not output else corrected

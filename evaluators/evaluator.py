@@ -107,9 +107,10 @@ class PlanEvaluator:
             return fold(self.candidate(plan), self._corrections[plan])
 
     def shape(self, plan: Plan) -> Network:
-        """The Network that a Plan leaves, removed channels gone; its weights are not compressed."""
+        """The Network that a Plan leaves, removed channels gone, with tensors that have shapes and no values."""
         kept = self._kept(plan)
-        return remove_channels(self.network, [group for group in self.groups if group.name in kept], kept)
+        bare = replace(self.network, tensors={name: tensor.to("meta") for name, tensor in self.network.tensors.items()})
+        return remove_channels(bare, [group for group in self.groups if group.name in kept], kept)
 
     def _kept(self, plan: Plan) -> dict[str, torch.Tensor]:
         """The channels that remain, by name of each Group from which a Plan removes some."""
