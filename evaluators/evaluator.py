@@ -52,10 +52,6 @@ class PlanEvaluator:
         self._losses: dict[Plan, float] = {}
         self._corrections: dict[Plan, StatisticsCorrection] = {}
 
-    def on(self, samples: torch.Tensor) -> PlanEvaluator:
-        """The same on other samples."""
-        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples)
-
     def candidate(self, plan: Plan) -> Candidate:
         """The network that a Plan means, before any correction."""
         stitched = self.database.weights(self.network, self.groups, plan)

@@ -83,9 +83,9 @@ def _header(result: StudyResult) -> str:
     sentences = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in remarks(result))
     if result.latency_source == "modelled":
         meaning = f"Every latency on this page comes from a model of {escape(result.target)}, not from the device."
-        note = f'<p class="note modelled"><b>Modelled latency.</b> {meaning} Its scored error: {escape(result.latency_note)}.</p>'
+        note = f'<p class="note modelled"><b>Modelled latency.</b> {meaning} {escape(result.latency_note)}</p>'
     else:
-        note = f'<p class="note"><b>Measured latency.</b> {escape(result.latency_note)}.</p>'
+        note = f'<p class="note"><b>Measured latency.</b> {escape(result.latency_note)}</p>'
     return (
         f'<header>\n<p class="eyebrow">{escape(result.study)}</p>\n<h1>{escape(result.task)} on {escape(result.target)}</h1>\n'
         f'<p class="quiet">{goal}. {count(len(result.everything), "plan")} evaluated.</p>\n'

@@ -58,7 +58,7 @@ class Problem:
         self._time_rows: dict[tuple[str, float, int, int], Floats] = {}
         self._error_rows: dict[tuple[str, float], Floats] = {}
         self._types: dict[tuple[str, float], list[DataType]] = {}
-        self._costs: dict[tuple[object, ...], dict[tuple[str, DataType], float]] = {}
+        self._costs: dict[tuple[DataType, ...], dict[tuple[str, DataType], float]] = {}
         self._fastest: Proposal | None = None
 
     def _all_members(self) -> list[tuple[Group | None, list[tuple[float, list[_Member]]]]]:
@@ -196,7 +196,7 @@ class Problem:
     def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None) -> tuple[list[Block], float]:
         """The solver's Blocks around a reference Plan, and the microseconds of everything that is not in them."""
         kept = self.latency.kept(reference)
-        extra = self._conversion_costs(reference, kept)
+        extra = self._conversion_costs(reference)
         weights = coefficients or {}
         blocks = []
         for group, branches in self._members:
@@ -233,19 +233,21 @@ class Problem:
             self._types[key] = [ACTIVATIONS[option.bits] for option in member.options]
         return np.array([costs[member.layer, type_] for type_ in self._types[key]])
 
-    def _conversion_costs(self, reference: Plan, kept: Mapping[str, int]) -> dict[tuple[str, DataType], float]:
-        """Microseconds of conversions that are added when one Layer of the reference Plan computes in another type."""
-        types = tuple(ACTIVATIONS[option.bits] for option in reference.values())
-        key = (types, tuple(sorted(kept.items())))
+    def _conversion_costs(self, reference: Plan) -> dict[tuple[str, DataType], float]:
+        """Microseconds of conversions that are added when one Layer of the reference Plan computes in another type.
+
+        They are those of whole tensors, whatever channels the reference removes: a price for leaving its type, not a time.
+        """
+        key = tuple(ACTIVATIONS[option.bits] for option in reference.values())
         if key not in self._costs:
-            before = self.latency.conversions_microseconds(reference, kept)
+            before = self.latency.conversions_microseconds(reference, {})
             costs: dict[tuple[str, DataType], float] = {}
             for layer, option in reference.items():
                 bits = {ACTIVATIONS[other.bits]: other.bits for other in self.space.options[layer] if other.bits >= 8}
                 for type_, other_bits in bits.items():
                     same = type_ == ACTIVATIONS[option.bits]
                     changed = reference.replace({layer: Option("dense", 0.0, other_bits)})
-                    costs[layer, type_] = 0.0 if same else self.latency.conversions_microseconds(changed, kept) - before
+                    costs[layer, type_] = 0.0 if same else self.latency.conversions_microseconds(changed, {}) - before
             self._costs[key] = costs
         return self._costs[key]
 

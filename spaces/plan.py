@@ -33,6 +33,9 @@ class Plan(Mapping[str, Option]):
         by_layer: dict[str, Option] = self.__dict__["_by_layer"]
         return by_layer[layer]
 
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.__dict__["_by_layer"]
+
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.options)
 

@@ -47,8 +47,6 @@ from .tasks.task import Task, input_batches, task_fingerprint
 RANGE_SAMPLES = 64
 #: Share of the calibration inputs that score Plans, and how many there should be at least.
 SCORING_SHARE, LEAST_SCORING = 0.25, 96
-#: Every so many of the inputs that score trials measures the error table.
-ANCHOR_STRIDE = 2
 #: Most inputs that decide between finalists.
 HELD_OUT = 128
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
@@ -216,15 +214,13 @@ def _run(
     prepared = _prepare(task, target, settings, phases, found)
     evaluator, database = prepared.evaluator, prepared.evaluator.database
     with phases.phase("error table") as update:
-        # Differences of whole Layers show on fewer inputs than differences between Plans.
-        anchors = evaluator.on(evaluator.samples[::ANCHOR_STRIDE])
         errors = measure_errors(
             space,
             lambda layer, option: database.errors[layer][option],
             lambda group, share: database.channels(group, share).error,
-            anchors.loss,
-            database.folder / f"losses-{space.fingerprint}-{len(anchors.samples)}.json",
-            f"{key} {space.fingerprint} {settings.method} {len(anchors.samples)} {__version__}",
+            evaluator.loss,
+            database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
+            f"{key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {__version__}",
             update,
         )
     problem = Problem(space, found.latency, errors)
