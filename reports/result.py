@@ -105,7 +105,7 @@ class StudyResult:
 
     Attributes:
         study: its name, also that of its folder.
-        latency_note: the scored error of the latency model or the spread of the measurement, as a sentence to stand by the numbers.
+        latency_note: the scored error of the latency model or the spread of the measurement, as a sentence beside the numbers.
         budget_ms: the latency constraint; None in multi-objective mode.
         dense_ms: latency of the uncompressed network by data type; None where the target has no such kernels.
         loss_name: as `KL to dense`. Lower is better.
