@@ -158,7 +158,7 @@ def test_crops_of_a_photograph_differ_and_do_not_depend_on_the_others(tmp_path: 
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     together = to_tensor(random_crops([a, b], 3, 16, seed=0))
     alone = to_tensor(random_crops([b], 3, 16, seed=0))
-    assert torch.equal(together[1::2], alone)
+    assert torch.equal(together[3:], alone)
     assert len({crop.numpy().tobytes() for crop in together}) == 6
     assert not torch.equal(alone, to_tensor(random_crops([b], 3, 16, seed=1)))
 
