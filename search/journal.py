@@ -59,8 +59,8 @@ def open_journal(path: Path) -> JournalStorage:
         return JournalStorage(_StudyJournal(path))
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"the study file {path} is damaged ({type(error).__name__}: {error}). It is left as it is: restore it from a copy, or "
-            "choose another name with --study."
+            f"the study file {path} is damaged ({type(error).__name__}: {error}). It is left as it is: restore it from a copy, "
+            "or choose another name with --study."
         ) from error
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror or error}. Choose another folder with --results.") from error
