@@ -1,14 +1,15 @@
 """Train a Fashion-MNIST network of `fashion_mnist.py` and write its weights into this package.
 
-    python -m autocompress.tasks.train_fashion_mnist --network resnet
+    python -m autocompress.tasks.train_fashion_mnist --network resnet --epochs 10
     python -m autocompress.tasks.train_fashion_mnist --network mobilenet --epochs 8
-    python -m autocompress.tasks.train_fashion_mnist --network mobilenet --epochs 10 --learning-rate 0.05 --go-on --teacher resnet
+    for the same network again, from where it is and with a teacher (--go-on --teacher resnet):
+        --epochs 10 --learning-rate 0.05; --epochs 7 --learning-rate 0.04 --seed 1
 
 SGD with Nesterov momentum and label smoothing under a one-cycle schedule; images are shifted by up to a pixel and
 mirrored; the weights kept are an exponential moving average over the last steps. 5,000 training images are held out, so that
 decisions (`--epochs`, `--learning-rate`) never look at the 10,000 test images, which are scored once, at the end.
-The seed fixes the result on one machine and torch version. The weights in this package are those of
-`--network mobilenet --epochs 8` (91.53 % of the test images) and `--network resnet --epochs 10` (92.73 %).
+The seed fixes the result on one machine and torch version. The weights in this package are those of the runs above, in that order
+(ResNet 92.73 % of the test images; MobileNet 91.53, 92.25 and 92.43 %).
 """
 
 from __future__ import annotations
