@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from ..errors import UserError
 from ..files import write_text
@@ -282,5 +282,6 @@ def _parse(lines: Iterable[str]) -> Iterable[tuple[RowKey, Row]]:
         times = float(microseconds), float(low), float(high)
         if not all(math.isfinite(time) and time > 0 for time in times) or not times[1] <= times[0] <= times[2]:
             raise ValueError(f"times out of order: {microseconds}, {low}, {high}")
-        geometry = Geometry(op, *sizes[:6], tuple(sizes[6:8]), tuple(sizes[8:10]), tuple(sizes[10:12]), sizes[12])  # type: ignore
-        yield RowKey(geometry, structure, float(sparsity), int(bits)), Row(*times, source, kernel)  # type: ignore[arg-type]
+        ci, co, ih, iw, oh, ow, kh, kw, sh, sw, dh, dw, groups = sizes
+        geometry = Geometry(cast(KernelOp, op), ci, co, ih, iw, oh, ow, (kh, kw), (sh, sw), (dh, dw), groups)
+        yield RowKey(geometry, structure, float(sparsity), int(bits)), Row(*times, cast(Source, source), kernel)

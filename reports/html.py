@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
 from . import charts
 from .charts import STRUCTURE_COLOURS, SYMBOLS, Chart, Key
