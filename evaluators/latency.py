@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +14,7 @@ from ..spaces.datatypes import DataType, conversions, data_types
 from ..spaces.groups import Group
 from ..spaces.layers import Layer, find_layers
 from ..spaces.network import INPUT, Network, Op
-from ..spaces.option import Bits, Option, Structure
+from ..spaces.option import ACTIVATIONS, Bits, Option, Structure
 from ..spaces.plan import Plan
 from ..spaces.remove_channels import remove_channels
 from ..spaces.space import kept_channels
@@ -22,6 +22,11 @@ from ..spaces.space import kept_channels
 _TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
 #: Ops that cost nothing: the kernels read the tensor under its new shape, or a part of it, where it lies.
 _FREE = frozenset({"reshape"})
+#: Assignments of data types to Layers whose consequences are kept.
+_TYPINGS = 1000
+
+#: Tensor, its type, the type it is converted to.
+Conversion = tuple[str, DataType, DataType]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,14 @@ class PlanLatency:
     ops: tuple[OpLatency, ...]
 
 
+@dataclass(frozen=True)
+class _Typing:
+    """What the data types of a Plan's Layers decide: the type of every op, and the conversions."""
+
+    types: Mapping[str, DataType]
+    conversions: tuple[Conversion, ...]
+
+
 class LatencyEvaluator:
     """Latencies of Plans of one Network on one target.
 
@@ -62,8 +75,12 @@ class LatencyEvaluator:
         self._channels = {name: _channels(shape, self._last_axis(name)) for name, shape in network.shapes.items()}
         self._shares = self._channel_shares()
         self._touching = {group.name: self._ops_touching(group) for group in groups}
+        self._deciding = {op.name: self._groups_of(op.name, *op.inputs) for op in network.ops}
+        self._deciding[INPUT] = self._groups_of(INPUT)
+        self._affected = {name: self._ops_affected(network.op(name)) for name in self.layers}
         self._rows: dict[tuple[object, ...], OpLatency] = {}
-        self._last_types: tuple[Plan, dict[str, DataType]] | None = None
+        self._typings: dict[tuple[DataType, ...], _Typing] = {}
+        self._last: tuple[Plan, _Typing] | None = None
 
     def _last_axis(self, name: str) -> bool:
         """Whether the channels of a tensor are its last axis: those of a linear over tokens."""
@@ -87,6 +104,24 @@ class LatencyEvaluator:
         producers = {span.op for span in group.producers}
         touched = {name for name, shares in self._shares.items() if group.name in shares}
         return [op for op in self.network.ops if op.name not in producers and touched.intersection((op.name, *op.inputs))]
+
+    def _groups_of(self, *tensors: str) -> tuple[str, ...]:
+        """The Groups whose channels are in some tensors: what decides how long an op on them takes."""
+        return tuple(sorted({group for name in tensors if name in self._shares for group in self._shares[name]}))
+
+    def _ops_affected(self, layer: Op) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+        """Ops whose data type may follow a Layer's (itself included), and ops whose conversions then change."""
+        changed = {layer.name}
+        for op in self.network.ops:
+            if op.name not in self.layers and changed.intersection(op.inputs):
+                changed.add(op.name)
+        typed = tuple(op for op in self.network.ops if op.name in changed)
+        tensors = changed.union(*(op.inputs for op in typed))
+        return typed, tuple(op for op in self.network.ops if op.name in changed or tensors.intersection(op.inputs))
+
+    def deciding(self, layer: str, kept: Mapping[str, int]) -> tuple[int | None, ...]:
+        """What the time of a Layer's Option depends on: the channels kept of the Groups that it reads and writes."""
+        return tuple([kept.get(group) for group in self._deciding[layer]])
 
     def channels(self, tensor: str, kept: Mapping[str, int]) -> int:
         """Channels of a tensor when only `kept[group]` channels of some Groups remain."""
@@ -149,7 +184,7 @@ class LatencyEvaluator:
         Args:
             kept: channels that Groups keep; takes the place of what the Plan itself says.
         """
-        types = self._types(plan)
+        types = self._typing(plan).types
         total = 0.0
         for op in self._touching[group.name]:
             if op.name in plan:
@@ -158,13 +193,20 @@ class LatencyEvaluator:
                 total += self._other(op, types[op.name], kept).microseconds
         return total
 
-    def _types(self, plan: Plan) -> Mapping[str, DataType]:
-        if self._last_types is None or self._last_types[0] != plan:
-            self._last_types = plan, data_types(self.network, plan)
-        return self._last_types[1]
+    def _typing(self, plan: Plan) -> _Typing:
+        if self._last is not None and self._last[0] is plan:
+            return self._last[1]
+        key = tuple([ACTIVATIONS[option.bits] for _, option in plan.options])
+        if key not in self._typings:
+            if len(self._typings) >= _TYPINGS:
+                self._typings.clear()
+            types = data_types(self.network, plan)
+            self._typings[key] = _Typing(types, tuple(conversions(self.network, plan, types)))
+        self._last = plan, self._typings[key]
+        return self._last[1]
 
     def _layer(self, name: str, option: Option, kept: Mapping[str, int]) -> OpLatency:
-        key = (name, option, *self.layer_channels(name, kept))
+        key = (name, option, *[kept.get(group) for group in self._deciding[name]])
         if key not in self._rows:
             structure, sparsity = ("dense", 0.0) if option.structure == "channel" else (option.structure, option.sparsity)
             row = self.table.row(self.layer_geometry(name, kept), structure, sparsity, option.bits)
@@ -172,43 +214,74 @@ class LatencyEvaluator:
         return self._rows[key]
 
     def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
-        key = (op.name, type_, *(self.channels(name, kept) for name in (op.name, *op.inputs) if name in self._channels))
+        key = (op.name, type_, *[kept.get(group) for group in self._deciding[op.name]])
         if key not in self._rows:
             row = self.table.row(self._other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
             self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high)
         return self._rows[key]
 
-    def __call__(self, plan: Plan) -> PlanLatency:
-        """The latency of a whole Plan."""
+    def _conversion(self, conversion: Conversion, kept: Mapping[str, int]) -> OpLatency:
+        tensor, source, destination = conversion
+        key = (conversion, *[kept.get(group) for group in self._deciding[tensor]])
+        if key not in self._rows:
+            geometry = self._plane("convert", tensor, tensor, kept)
+            # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
+            row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
+            name = f"{tensor}: {source} to {destination}"
+            self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high)
+        return self._rows[key]
+
+    def _ops(self, plan: Plan) -> list[OpLatency]:
         kept = self.kept(plan)
-        types = self._types(plan)
+        typing = self._typing(plan)
         rows: list[OpLatency] = []
         for op in self.network.ops:
             if op.name in plan:
                 rows.append(self._layer(op.name, plan[op.name], kept))
             elif op.kind not in _FREE:
-                rows.append(self._other(op, types[op.name], kept))
-        rows += self._conversions(plan, types, kept)
+                rows.append(self._other(op, typing.types[op.name], kept))
+        rows += [self._conversion(conversion, kept) for conversion in typing.conversions]
+        return rows
+
+    def __call__(self, plan: Plan) -> PlanLatency:
+        """The latency of a whole Plan, with where it goes."""
+        rows = self._ops(plan)
         total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
         ms, low, high = (self.table.total_ms(value) for value in total)
         return PlanLatency(ms, low, high, tuple(rows))
 
-    def conversions_microseconds(self, plan: Plan, kept: Mapping[str, int]) -> float:
-        """Time of all conversions between data types that a Plan needs, when Groups keep only so many channels."""
-        return math.fsum(row.microseconds for row in self._conversions(plan, data_types(self.network, plan), kept))
+    def ms(self, plan: Plan) -> float:
+        """The latency of a whole Plan in milliseconds."""
+        return self.table.total_ms(math.fsum([row.microseconds for row in self._ops(plan)]))
 
-    def _conversions(self, plan: Plan, types: Mapping[str, DataType], kept: Mapping[str, int]) -> list[OpLatency]:
-        rows = []
-        for tensor, source, destination in conversions(self.network, plan, types):
-            key = ("convert", tensor, source, destination, self.channels(tensor, kept))
-            if key not in self._rows:
-                geometry = self._plane("convert", tensor, tensor, kept)
-                # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
-                row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
-                name = f"{tensor}: {source} to {destination}"
-                self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high)
-            rows.append(self._rows[key])
-        return rows
+    def detours(self, plan: Plan, options: Mapping[str, Sequence[Option]]) -> dict[str, dict[DataType, float]]:
+        """By Layer and data type, the microseconds of conversions that are added when that Layer alone computes in that type.
+
+        They are those of whole tensors, whatever channels the Plan removes: a price for leaving its type, not a time.
+
+        Args:
+            options: whose types are of interest, by Layer.
+        """
+        types = self._typing(plan).types
+        choices = dict(plan)
+        found: dict[str, dict[DataType, float]] = {}
+        for layer, own in plan.items():
+            typed, reading = self._affected[layer]
+            before = self._conversions_microseconds(conversions(self.network, plan, types, reading))
+            found[layer] = {}
+            for type_, other in {ACTIVATIONS[option.bits]: option for option in options[layer]}.items():
+                if type_ == types[layer]:
+                    found[layer][type_] = 0.0
+                    continue
+                choices[layer] = other
+                changed = data_types(self.network, choices, typed, types)
+                after = self._conversions_microseconds(conversions(self.network, choices, changed, reading))
+                found[layer][type_] = after - before
+            choices[layer] = own
+        return found
+
+    def _conversions_microseconds(self, needed: Iterable[Conversion]) -> float:
+        return math.fsum([self._conversion(conversion, {}).microseconds for conversion in needed])
 
     def _other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
         computed = [name for name in op.inputs if name in self.network.shapes]

@@ -26,7 +26,7 @@ def baselines(problem: Problem, budget_ms: float | None) -> dict[str, Plan]:
             if budget_ms is None:
                 chosen = [plan for share, plan in ladder if any(abs(share - wanted) < 0.051 for wanted in UNIFORM_SHARES)]
             else:
-                chosen = [plan for _, plan in ladder if problem.latency(plan).ms <= budget_ms][:1]
+                chosen = [plan for _, plan in ladder if problem.latency.ms(plan) <= budget_ms][:1]
             for plan in chosen:
                 share = max(option.sparsity for option in plan.values())
                 plans[f"uniform {structure} {share:.3g} {precision(bits)}"] = plan
@@ -35,7 +35,7 @@ def baselines(problem: Problem, budget_ms: float | None) -> dict[str, Plan]:
         if proposal is not None:
             plans["plain solver"] = proposal.plan
     else:
-        fastest, dense = problem.fastest().ms, problem.latency(problem.base).ms
+        fastest, dense = problem.fastest().ms, problem.latency.ms(problem.base)
         for share in (0.25, 0.5, 0.75):
             proposal = problem.solve(fastest + share * (dense - fastest))
             if proposal is not None:

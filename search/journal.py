@@ -16,25 +16,41 @@ from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
 
 from ..errors import UserError
 
 
 class _StudyJournal(JournalFileBackend):
-    """Optuna's journal file without lock files; it appends through one open handle."""
+    """Optuna's journal file without lock files, for the one process that has the folder.
+
+    It appends through one open handle, the parameters of a trial at once, and keeps what is in the file in memory.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
+        self._logs = list(super().read_logs(0))
         self._handle = path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        data = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        self._unwritten += b"".join(lines)
+        if any(log["op_code"] != JournalOperation.SET_TRIAL_PARAM for log in logs):
+            self._write(lasting=any("state" in log or "user_attr" in log for log in logs))
+        self._logs += map(json.loads, lines)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # a generator is more than needed
+        return iter(self._logs[log_number_from:])
+
+    def _write(self, lasting: bool) -> None:
+        data, self._unwritten = self._unwritten, b""
         start = self._handle.tell()
         try:
             written = self._handle.write(data)
             if written != len(data):  # a full disk can take a part of it
                 raise OSError(28, "No space left on device")
-            if any("state" in log or "user_attr" in log for log in logs):
+            if lasting:
                 os.fsync(self._handle.fileno())
         except OSError as error:
             self._handle.truncate(start)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import UserError
 from ..evaluators.error_table import ErrorTable, base
@@ -24,6 +26,10 @@ from .solver import Block, Branch, Floats, Front, Solution
 
 #: Rounds of linearisation around the last solution; most Plans are exact after two.
 ROUNDS = 6
+#: Assignments of data types to Layers whose conversions are kept.
+COSTS = 1000
+
+_TYPES: tuple[DataType, ...] = get_args(DataType)
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,10 @@ class Problem:
         zero = latency.table.total_ms(0.0)
         self._offset_ms, self._ms_per_us = zero, latency.table.total_ms(1.0) - zero
         self._members = self._all_members()
-        self._time_rows: dict[tuple[str, float, int, int], Floats] = {}
+        self._time_rows: dict[tuple[object, ...], Floats] = {}
         self._error_rows: dict[tuple[str, float], Floats] = {}
-        self._types: dict[tuple[str, float], list[DataType]] = {}
-        self._costs: dict[tuple[DataType, ...], dict[tuple[str, DataType], float]] = {}
+        self._types: dict[tuple[str, float], npt.NDArray[np.int64]] = {}
+        self._costs: dict[tuple[DataType, ...], dict[str, dict[DataType, float]]] = {}
         self._fastest: Proposal | None = None
 
     def _all_members(self) -> list[tuple[Group | None, list[tuple[float, list[_Member]]]]]:
@@ -114,7 +120,6 @@ class Problem:
         """Rounds of linearisation from a reference Plan."""
         reference, target = start, budget_ms
         found: Proposal | None = None
-        tried: set[Plan] = set()
         for _ in range(ROUNDS):
             blocks, fixed = self._blocks(reference, coefficients)
             budget = (target - self._offset_ms) / self._ms_per_us - fixed
@@ -124,17 +129,16 @@ class Problem:
                 plan = self._plan(Front(blocks, fastest, 1).solve(fastest))
             else:
                 plan = self._plan(Front(blocks, budget, steps).solve(budget))
-            ms = self.latency(plan).ms
+            ms = self.latency.ms(plan)
             if ms <= budget_ms:
                 proposal = Proposal(plan, ms, self.expected(plan, coefficients))
-                if found is None or proposal.expected < found.expected:
-                    found = proposal
-            if plan in tried:
-                if found is not None:
-                    break
+                if found is not None and proposal.expected >= 0.99 * found.expected:
+                    return min(found, proposal, key=lambda one: one.expected)
+                found = proposal
+                target = min(budget_ms, target + (budget_ms - ms) / 2)
+            else:
                 # Conversions or couplings keep it above the budget: ask for that much less.
-                target -= max(ms - budget_ms, 0.002 * budget_ms)
-            tried.add(plan)
+                target -= max(ms - budget_ms, 0.0005 * budget_ms)
             reference = plan
         return found
 
@@ -149,7 +153,7 @@ class Problem:
         return Proposal(found, self._milliseconds(found), self.expected(found))
 
     def _milliseconds(self, plan: Plan) -> float:
-        return self.latency(plan).ms
+        return self.latency.ms(plan)
 
     def _extremes(self) -> list[Plan]:
         """Plans of one data type, whole and with as few channels as possible: where conversions do not hide what is fast."""
@@ -214,41 +218,32 @@ class Problem:
                 errors = tuple(weights.get(member.layer, 1.0) * self._errors(member, share) for member in members)
                 built.append(Branch(times, errors, offset))
             blocks.append(Block(tuple(built)))
-        total = self.latency(reference)
-        layers = sum(row.microseconds for row in total.ops if row.name in reference)
-        return blocks, sum(row.microseconds for row in total.ops) - layers
+        layers = sum(self.latency.layer_microseconds(layer, option, kept) for layer, option in reference.items())
+        return blocks, (self.latency.ms(reference) - self._offset_ms) / self._ms_per_us - layers
 
     def _times(self, member: _Member, share: float, kept: Mapping[str, int]) -> Floats:
         """Microseconds of a member's Options, when Groups keep only so many channels."""
-        key = (member.layer, share, *self.latency.layer_channels(member.layer, kept))
+        key = (member.layer, share, *self.latency.deciding(member.layer, kept))
         if key not in self._time_rows:
             times = [self.latency.layer_microseconds(member.layer, option, kept) for option in member.options]
             self._time_rows[key] = np.array(times)
         return self._time_rows[key]
 
-    def _detours(self, member: _Member, share: float, costs: Mapping[tuple[str, DataType], float]) -> Floats:
+    def _detours(self, member: _Member, share: float, costs: Mapping[str, Mapping[DataType, float]]) -> Floats:
         """Microseconds of conversions that each of a member's Options adds to the reference Plan's."""
         key = (member.layer, share)
         if key not in self._types:
-            self._types[key] = [ACTIVATIONS[option.bits] for option in member.options]
-        return np.array([costs[member.layer, type_] for type_ in self._types[key]])
+            self._types[key] = np.array([_TYPES.index(ACTIVATIONS[option.bits]) for option in member.options])
+        own = costs[member.layer]
+        return np.array([own.get(type_, 0.0) for type_ in _TYPES])[self._types[key]]
 
-    def _conversion_costs(self, reference: Plan) -> dict[tuple[str, DataType], float]:
-        """Microseconds of conversions that are added when one Layer of the reference Plan computes in another type.
-
-        They are those of whole tensors, whatever channels the reference removes: a price for leaving its type, not a time.
-        """
-        key = tuple(ACTIVATIONS[option.bits] for option in reference.values())
+    def _conversion_costs(self, reference: Plan) -> dict[str, dict[DataType, float]]:
+        """By Layer and type, what `LatencyEvaluator.detours` says of the reference Plan."""
+        key = tuple([ACTIVATIONS[option.bits] for option in reference.values()])
         if key not in self._costs:
-            before = self.latency.conversions_microseconds(reference, {})
-            costs: dict[tuple[str, DataType], float] = {}
-            for layer, option in reference.items():
-                bits = {ACTIVATIONS[other.bits]: other.bits for other in self.space.options[layer] if other.bits >= 8}
-                for type_, other_bits in bits.items():
-                    same = type_ == ACTIVATIONS[option.bits]
-                    changed = reference.replace({layer: Option("dense", 0.0, other_bits)})
-                    costs[layer, type_] = 0.0 if same else self.latency.conversions_microseconds(changed, {}) - before
-            self._costs[key] = costs
+            if len(self._costs) >= COSTS:
+                self._costs.clear()
+            self._costs[key] = self.latency.detours(reference, self.space.options)
         return self._costs[key]
 
     def _errors(self, member: _Member, share: float) -> Floats:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..spaces.option import Option
 from ..spaces.plan import Plan
-from .parameters import distributions, plan_of, to_parameters
+from .parameters import Parameters
 from .problem import Problem
 
 #: Trials that explore coefficients before swaps begin.
@@ -56,7 +56,7 @@ class PlanSampler(BaseSampler):
         self._problem = problem
         self._budget_ms = budget_ms
         self._seed = seed
-        self._distributions = distributions(problem.space)
+        self._parameters = Parameters(problem.space)
         self._independent = RandomSampler(seed)
         self._plans: dict[int, Plan | None] = {}
 
@@ -64,14 +64,14 @@ class PlanSampler(BaseSampler):
         self._independent.reseed_rng()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._distributions
+        return dict(self._parameters.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         history = self._history(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
         rng = np.random.default_rng([self._seed, len(history)])
-        return to_parameters(self._problem.space, self.propose(history, rng))
+        return self._parameters.of(self.propose(history, rng))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -83,7 +83,7 @@ class PlanSampler(BaseSampler):
         found = []
         for trial in sorted(trials, key=lambda trial: trial.number):
             if trial.number not in self._plans:
-                self._plans[trial.number] = plan_of(self._problem.space, trial.params)
+                self._plans[trial.number] = self._parameters.plan_of(trial.params)
             plan = self._plans[trial.number]
             if plan is not None and math.isfinite(trial.values[0]):
                 found.append((plan, trial.values[0]))
@@ -118,7 +118,7 @@ class PlanSampler(BaseSampler):
         found = plan
         for _ in range(STEPS if names else 0):
             changed = self._neighbour(found, names[int(rng.integers(len(names)))], rng)
-            if self._problem.latency(changed).ms <= budget:
+            if self._problem.latency.ms(changed) <= budget:
                 if changed not in seen:
                     return changed
                 found = changed
@@ -130,7 +130,7 @@ class PlanSampler(BaseSampler):
         """
         fastest = self._problem.fastest().ms
         if self._budget_ms is None:
-            return float(rng.uniform(fastest, self._problem.latency(self._problem.base).ms))
+            return float(rng.uniform(fastest, self._problem.latency.ms(self._problem.base)))
         if rng.random() < BELOW_BUDGET:
             return float(rng.uniform(max(fastest, SMALLEST_BUDGET * self._budget_ms), self._budget_ms))
         return self._budget_ms
@@ -157,7 +157,7 @@ class PlanSampler(BaseSampler):
         rng: np.random.Generator,
     ) -> Plan | None:
         """One of the best Plans with some Layers changed and the time that this frees, or needs, settled by others."""
-        fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._problem.latency(plan).ms <= budget)[
+        fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._problem.latency.ms(plan) <= budget)[
             :ELITE
         ]
         if not fitting:
@@ -200,7 +200,7 @@ class PlanSampler(BaseSampler):
         """
         errors = self._problem.errors.errors
         for _ in range(len(plan)):
-            over = self._problem.latency(plan).ms - budget
+            over = self._problem.latency.ms(plan) - budget
             best: tuple[float, Plan] | None = None
             for name in rng.permutation([layer.name for layer in self._problem.space.layers])[:16]:
                 times = self._times(plan, name)
@@ -216,12 +216,12 @@ class PlanSampler(BaseSampler):
                     value = worse / faster if over > 0 else worse
                     if best is None or value < best[0]:
                         best = value, plan.replace({name: option})
-            if best is None or (over <= 0 and self._problem.latency(best[1]).ms > budget):
+            if best is None or (over <= 0 and self._problem.latency.ms(best[1]) > budget):
                 break
             plan = best[1]
             if over <= 0:
                 break
-        return plan if self._problem.latency(plan).ms <= budget else None
+        return plan if self._problem.latency.ms(plan) <= budget else None
 
 
 def fit_coefficients(problem: Problem, history: Sequence[tuple[Plan, float]]) -> dict[str, float]:

@@ -7,12 +7,18 @@ members may have branches, alternatives that bind all its members (the channel s
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+#: A branch with more combinations of its members' options is not listed.
+COMBINATIONS = 64
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,10 +72,42 @@ class Solution:
 
 @dataclass(frozen=True)
 class _Fold:
-    """How a member changed the best errors: for each number of steps, the option that was taken, and its steps."""
+    """How a choice changed the best errors: for each number of steps, the alternative that was taken, and its steps."""
 
     taken: npt.NDArray[np.int32]
     steps: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Combinations of options that no other one beats: their times, errors, branches and option indices."""
+
+    times: Floats
+    errors: Floats
+    choices: list[Choice]
+
+    def fold(self, best: Floats, unit: float, fastest: float) -> tuple[Floats, _Fold]:
+        return _folded(best, _rounded_up((self.times - fastest) / unit), self.errors)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """A branch with too many combinations to list: its members are chosen one after the other."""
+
+    index: int
+    branch: Branch
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How a Block changed the best errors: for each number of steps the way that was taken; and what each way did.
+
+    A way is a list of combinations, with one fold, or a branch, with a shift and a fold for each member.
+    """
+
+    way: npt.NDArray[np.int32]
+    points: _Points | None
+    folds: list[tuple[int, int, list[_Fold]]]
 
 
 class Front:
@@ -94,51 +132,36 @@ class Front:
         self._unit = (budget - self.fastest) / steps or 1.0
         best = np.full(steps + 1, np.inf)
         best[0] = 0.0
-        self._branch_of: list[npt.NDArray[np.int32]] = []
-        self._folds: list[list[tuple[int, list[_Fold]]]] = []
+        self._history: list[_Step] = []
         for block in self.blocks:
-            best, branch_of, folds = self._add(best, block)
-            self._branch_of.append(branch_of)
-            self._folds.append(folds)
+            best, step = self._add(best, block)
+            self._history.append(step)
         #: Smallest error for each exact number of steps.
         self._best = best
         #: The number of steps at which the smallest error within a budget is reached.
         improved = np.minimum.accumulate(best)
         self._points = np.flatnonzero(np.isfinite(best) & (np.r_[np.inf, improved[:-1]] > best))
 
-    def _excess(self, time: float) -> int:
-        # The tolerance keeps a sum that is a whole number of steps from being pushed up by rounding errors.
-        return int(np.ceil(time / self._unit - 1e-9))
-
-    def _add(self, best: Floats, block: Block) -> tuple[Floats, npt.NDArray[np.int32], list[tuple[int, list[_Fold]]]]:
+    def _add(self, best: Floats, block: Block) -> tuple[Floats, _Step]:
+        points, large = _combined(block)
         result = np.full_like(best, np.inf)
-        branch_of = np.zeros(best.shape, np.int32)
-        folds: list[tuple[int, list[_Fold]]] = []
-        for index, branch in enumerate(block.branches):
-            shift = self._excess(branch.fastest - block.fastest)
-            value, members = _shifted(best, shift) + branch.error, []
+        way = np.zeros(best.shape, np.int32)
+        folds: list[tuple[int, int, list[_Fold]]] = []
+        if points is not None:
+            result, fold = points.fold(best, self._unit, block.fastest)
+            folds.append((-1, 0, [fold]))
+        for members in large:
+            branch = members.branch
+            shift = int(_rounded_up((branch.fastest - block.fastest) / self._unit))
+            value, own = _shifted(best, shift) + branch.error, []
             for times, errors in zip(branch.times, branch.errors, strict=True):
-                value, fold = self._fold(value, times, errors)
-                members.append(fold)
-            folds.append((shift, members))
+                value, fold = _folded(value, _rounded_up((times - times.min()) / self._unit), errors)
+                own.append(fold)
             better = value < result
             result[better] = value[better]
-            branch_of[better] = index
-        return result, branch_of, folds
-
-    def _fold(self, best: Floats, times: Floats, errors: Floats) -> tuple[Floats, _Fold]:
-        steps = np.ceil((times - times.min()) / self._unit - 1e-9).astype(np.int64)
-        result = np.full_like(best, np.inf)
-        taken = np.zeros(best.shape, np.int32)
-        for option in _useful(steps, errors):
-            step = int(steps[option])
-            if step > self._steps:
-                continue
-            value = best[: len(best) - step] + errors[option]
-            better = value < result[step:]
-            result[step:][better] = value[better]
-            taken[step:][better] = option
-        return result, _Fold(taken, steps)
+            way[better] = len(folds)
+            folds.append((members.index, shift, own))
+        return result, _Step(way, points, folds)
 
     def solve(self, budget: float) -> Solution:
         """The solution of smallest error whose time is within `budget`.
@@ -164,16 +187,19 @@ class Front:
 
     def _trace(self, point: int) -> Solution:
         choices: list[Choice] = []
-        for branch_of, folds in zip(reversed(self._branch_of), reversed(self._folds), strict=True):
-            branch = int(branch_of[point])
-            shift, members = folds[branch]
+        for step in reversed(self._history):
+            branch, shift, folds = step.folds[int(step.way[point])]
             options = []
-            for fold in reversed(members):
+            for fold in reversed(folds):
                 option = int(fold.taken[point])
                 options.append(option)
                 point -= int(fold.steps[option])
             point -= shift
-            choices.append(Choice(branch, tuple(reversed(options))))
+            if branch < 0:
+                assert step.points is not None
+                choices.append(step.points.choices[options[0]])
+            else:
+                choices.append(Choice(branch, tuple(reversed(options))))
         choices.reverse()
         return evaluate(self.blocks, choices)
 
@@ -188,6 +214,49 @@ def evaluate(blocks: Sequence[Block], choices: Sequence[Choice]) -> Solution:
     return Solution(tuple(choices), time, error)
 
 
+def _combined(block: Block) -> tuple[_Points | None, list[_Members]]:
+    """The combinations of all branches that have few of them, and the other branches."""
+    times: list[float] = []
+    errors: list[float] = []
+    choices: list[Choice] = []
+    large = []
+    for index, branch in enumerate(block.branches):
+        useful = [_useful(own, error) for own, error in zip(branch.times, branch.errors, strict=True)]
+        if math.prod(map(len, useful)) > COMBINATIONS:
+            large.append(_Members(index, branch))
+            continue
+        own_times, own_errors = [t.tolist() for t in branch.times], [e.tolist() for e in branch.errors]
+        for options in itertools.product(*useful):
+            times.append(branch.time + sum([t[o] for t, o in zip(own_times, options, strict=True)]))
+            errors.append(branch.error + sum([e[o] for e, o in zip(own_errors, options, strict=True)]))
+            choices.append(Choice(index, options))
+    if not choices:
+        return None, large
+    kept = _useful(np.array(times), np.array(errors))
+    points = _Points(np.array([times[i] for i in kept]), np.array([errors[i] for i in kept]), [choices[i] for i in kept])
+    return points, large
+
+
+def _folded(best: Floats, steps: npt.NDArray[np.int64], errors: Floats) -> tuple[Floats, _Fold]:
+    """The best errors after one more choice, of alternatives that take `steps` and add `errors`."""
+    result = np.full_like(best, np.inf)
+    taken = np.zeros(best.shape, np.int32)
+    for option in _useful(steps, errors):
+        step = int(steps[option])
+        if step >= len(best):
+            continue
+        value = best[: len(best) - step] + errors[option]
+        better = value < result[step:]
+        np.copyto(result[step:], value, where=better)
+        np.copyto(taken[step:], option, where=better)
+    return result, _Fold(taken, steps)
+
+
+def _rounded_up(steps: Floats | float) -> npt.NDArray[np.int64]:
+    # The tolerance keeps a sum that is a whole number of steps from being pushed up by rounding errors.
+    return np.ceil(np.asarray(steps) - 1e-9).astype(np.int64)
+
+
 def _shifted(values: Floats, steps: int) -> Floats:
     if steps == 0:
         return values
@@ -197,10 +266,12 @@ def _shifted(values: Floats, steps: int) -> Floats:
     return result
 
 
-def _useful(steps: npt.NDArray[np.int64], errors: Floats) -> list[int]:
-    """Options that no other one beats or equals in both steps and error, fastest first."""
+def _useful(times: npt.NDArray[Any], errors: Floats) -> list[int]:
+    """Options that no other one beats or equals in both time and error, fastest first."""
     useful: list[int] = []
-    for option in np.lexsort((errors, steps)):
-        if not useful or errors[option] < errors[useful[-1]]:
-            useful.append(int(option))
+    least = math.inf
+    for _, error, option in sorted(zip(times.tolist(), errors.tolist(), range(len(times)), strict=True)):
+        if error < least:
+            least = error
+            useful.append(option)
     return useful

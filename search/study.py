@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import UserError
 from ..spaces.plan import Plan
-from .parameters import plan_of, to_plan
+from .parameters import Parameters
 from .problem import Problem
 from .sampler import PlanSampler
 
@@ -166,6 +166,7 @@ def run_trials(
     """Evaluate Plans until the study holds `trials` finished ones, or `timeout` seconds have passed."""
     end = math.inf if timeout is None else time.monotonic() + timeout
     ours = PlanSampler(problem, budget_ms, seed) if sampler == "ours" else None
+    parameters = Parameters(problem.space)
     best = math.inf
     while True:
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -179,8 +180,8 @@ def run_trials(
         study.sampler = ours or make_sampler(sampler, problem, budget_ms, seed * 1_000_003 + len(finished))
         trial = _begin(study)
         try:
-            plan = to_plan(problem.space, _suggest(trial))
-            ms = problem.latency(plan).ms
+            plan = parameters.plan(_suggest(trial))
+            ms = problem.latency.ms(plan)
             if budget_ms is not None:
                 trial.set_constraint(CONSTRAINT, ms - budget_ms)
             value = loss(plan)
@@ -209,11 +210,12 @@ def _suggest(trial: optuna.Trial) -> Callable[[str, CategoricalDistribution], An
 def evaluated(study: optuna.Study, problem: Problem) -> list[Evaluated]:
     """All finished trials by number; trials of another program are left out."""
     found = []
+    parameters = Parameters(problem.space)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        plan = plan_of(problem.space, trial.params)
+        plan = parameters.plan_of(trial.params)
         if plan is not None:
             baseline = trial.user_attrs.get(_BASELINE)
-            found.append(Evaluated(trial.number, plan, trial.values[0], problem.latency(plan).ms, _seconds(trial), baseline))
+            found.append(Evaluated(trial.number, plan, trial.values[0], problem.latency.ms(plan), _seconds(trial), baseline))
     return found
 
 

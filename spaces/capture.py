@@ -74,7 +74,10 @@ def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export uses what torch itself has deprecated
-            program: torch.export.ExportedProgram = torch.export.export(model, (batch,)).run_decompositions({})
+            program: torch.export.ExportedProgram = torch.export.export(model, (batch,))
+            if any(node.op == "call_function" and not _accepted(node) for node in program.graph.nodes):
+                # Ops made of others, and ops that change their input, are rewritten; that takes as long as the export.
+                program = program.run_decompositions({})
     except Exception as error:
         raise UserError(
             f"torch.export cannot trace the model{_where(model, error)}: {_first_line(error)}. "
@@ -132,7 +135,7 @@ def _lower(program: torch.export.ExportedProgram, builder: Builder) -> str:
             values[node] = stored[targets[node.name]] if node.name in targets else Ref(INPUT, builder.shapes[INPUT])
         elif node.op == "output":
             result = next((values[source] for source in node.all_input_nodes if source.name in signature.user_outputs), None)
-        else:
+        elif node.users:
             builder.path = _module_path(node)
             try:
                 values[node] = _value(node, values, builder)
@@ -155,7 +158,7 @@ def _refuse_unsupported(program: torch.export.ExportedProgram, constants: set[st
             variable.add(node)
         elif node.op not in ("placeholder", "output") and any(source in variable for source in node.all_input_nodes):
             variable.add(node)
-            if node.target is not operator.getitem and str(node.target) not in RULES:
+            if not _accepted(node):
                 refused.setdefault(str(node.target), node)
     if refused:
         first = next(iter(refused.values()))
@@ -164,6 +167,10 @@ def _refuse_unsupported(program: torch.export.ExportedProgram, constants: set[st
             f"cannot capture {_describe(first)}: the op is not supported{others}. "
             "Replace it; docs/capture.md lists what is accepted."
         )
+
+
+def _accepted(node: torch.fx.Node) -> bool:
+    return node.target is operator.getitem or str(node.target) in RULES
 
 
 def _describe(node: torch.fx.Node) -> str:

@@ -31,7 +31,7 @@ from .kernels.targets import Target
 from .progress import Phases
 from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
-from .search.parameters import to_parameters
+from .search.parameters import Parameters
 from .search.problem import Problem
 from .search.study import SAMPLERS, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
 from .settings import SearchSettings
@@ -181,7 +181,7 @@ def _budget_ms(settings: SearchSettings, problem: Problem) -> float | None:
     if settings.budget.ms is not None:
         return settings.budget.ms
     assert settings.budget.speedup is not None
-    return problem.latency(problem.base).ms / settings.budget.speedup
+    return problem.latency.ms(problem.base) / settings.budget.speedup
 
 
 def _run(
@@ -225,7 +225,8 @@ def _run(
         )
     problem = Problem(space, found.latency, errors)
     plans = baselines(problem, budget_ms)
-    enqueue_baselines(study, {name: to_parameters(space, plan) for name, plan in plans.items()})
+    parameters = Parameters(space)
+    enqueue_baselines(study, {name: parameters.of(plan) for name, plan in plans.items()})
     evaluator.remember({trial.plan: trial.loss for trial in evaluated(study, problem)})
     clock = _Stopwatch(evaluator)
     with phases.phase("trials") as update:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autocompress.api import Prepared
-from autocompress.search.parameters import distributions, plan_of, to_parameters, to_plan
+from autocompress.search.parameters import Parameters
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 from autocompress.spaces.space import Space
@@ -26,7 +26,7 @@ def space(tiny: Prepared) -> Space:
 
 
 def test_every_layer_with_a_choice_has_parameters(space: Space) -> None:
-    known = distributions(space)
+    known = Parameters(space).distributions
     assert set(known) <= {f"{layer.name}.{kind}" for layer in space.layers for kind in ("structure", "sparsity", "bits")}
     for layer in space.layers:
         for kind in ("structure", "sparsity", "bits"):
@@ -43,9 +43,9 @@ def test_every_layer_with_a_choice_has_parameters(space: Space) -> None:
 @often
 def test_round_trip_of_consistent_plans(space: Space, random_plan: Callable[[int], Plan], seed: int) -> None:
     plan = random_plan(seed)
-    parameters = to_parameters(space, plan)
-    assert to_plan(space, lambda name, _: parameters[name]) == plan
-    assert plan_of(space, parameters) == plan
+    parameters = Parameters(space).of(plan)
+    assert Parameters(space).plan(lambda name, _: parameters[name]) == plan
+    assert Parameters(space).plan_of(parameters) == plan
     for layer, option in plan.items():
         assert (f"{layer}.sparsity" in parameters) <= (option.structure != "dense")
 
@@ -60,7 +60,7 @@ def test_any_values_mean_an_offered_plan(space: Space, seed: int) -> None:
         asked[name] = chooser.choice(distribution.choices)
         return asked[name]
 
-    plan = to_plan(space, suggest)
+    plan = Parameters(space).plan(suggest)
     assert list(plan) == [layer.name for layer in space.layers]
     assert space.consistent(dict(plan)) == plan
     for layer, option in plan.items():
@@ -70,7 +70,7 @@ def test_any_values_mean_an_offered_plan(space: Space, seed: int) -> None:
         if group is None:
             assert option.structure == structure
     # Writing the values back stands for the same Plan.
-    assert plan_of(space, to_parameters(space, plan)) == plan
+    assert Parameters(space).plan_of(Parameters(space).of(plan)) == plan
 
 
 def test_a_combination_that_is_not_offered_becomes_the_nearest(space: Space) -> None:
@@ -90,7 +90,7 @@ def test_a_combination_that_is_not_offered_becomes_the_nearest(space: Space) -> 
                         f"{layer.name}.sparsity": sparsity,
                         f"{layer.name}.bits": bits,
                     }
-                    plan = to_plan(space, lambda name, d, values=values: values.get(name, d.choices[0]))
+                    plan = Parameters(space).plan(lambda name, d, values=values: values.get(name, d.choices[0]))
                     found = plan[layer.name]
                     assert found in same
                     nearest = min(abs(math.log2(option.bits / bits)) for option in same)
@@ -113,6 +113,6 @@ def test_a_combination_that_is_not_offered_becomes_the_nearest(space: Space) -> 
 def test_foreign_trials_are_no_plans(
     space: Space, random_plan: Callable[[int], Plan], change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    parameters = to_parameters(space, random_plan(0))
-    assert plan_of(space, parameters) is not None
-    assert plan_of(space, change(parameters)) is None
+    parameters = Parameters(space).of(random_plan(0))
+    assert Parameters(space).plan_of(parameters) is not None
+    assert Parameters(space).plan_of(change(parameters)) is None

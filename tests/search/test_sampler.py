@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
 
 from autocompress.api import Prepared
-from autocompress.search.parameters import distributions, plan_of, to_parameters
+from autocompress.search.parameters import Parameters
 from autocompress.search.problem import Problem
 from autocompress.search.sampler import EXPLORATION, PlanSampler, fit_coefficients
 from autocompress.search.study import run_trials
@@ -132,7 +132,7 @@ def test_trials_of_another_program_are_ignored(tiny_problem: Problem, budget: fl
         optuna.create_trial(params={"lr": 0.1}, distributions={"lr": optuna.distributions.FloatDistribution(0, 1)}, value=-5.0)
     )
     ours = search(study, tiny_problem, loss, budget, 5)[1:]
-    plans = [plan_of(tiny_problem.space, parameters) for parameters in ours]
+    plans = [Parameters(tiny_problem.space).plan_of(parameters) for parameters in ours]
     assert len(plans) == 4 and None not in plans
     assert all(plan is not None and tiny_problem.latency(plan).ms <= budget for plan in plans)
 
@@ -193,9 +193,9 @@ class TestRelative(Conformance):
         study = optuna.create_study(sampler=sampler())
         trial = study.ask()
         space = study.sampler.infer_relative_search_space(study, trial._trial if hasattr(trial, "_trial") else trial)
-        assert space == distributions(tiny.profile.space)
+        assert space == Parameters(tiny.profile.space).distributions
         found = study.sampler.sample_relative(study, study.trials[0], space)
         assert set(found) <= set(space)
         assert all(space[name]._contains(space[name].to_internal_repr(value)) for name, value in found.items())
-        plan = plan_of(tiny.profile.space, found)
-        assert plan is not None and to_parameters(tiny.profile.space, plan) == found
+        plan = Parameters(tiny.profile.space).plan_of(found)
+        assert plan is not None and Parameters(tiny.profile.space).of(plan) == found

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autocompress.errors import UserError
 from autocompress.search.baselines import baselines
 from autocompress.search.journal import open_journal
-from autocompress.search.parameters import to_parameters
+from autocompress.search.parameters import Parameters
 from autocompress.search.problem import Problem
 from autocompress.search.study import (
     CONSTRAINT,
@@ -51,7 +51,7 @@ def test_every_sampler_runs(tiny_problem: Problem, budget: float, sampler: str, 
     limit = budget if bounded else None
     study = study_of(limit, tmp_path / "study.journal")
     enqueue_baselines(
-        study, {name: to_parameters(tiny_problem.space, plan) for name, plan in list(baselines(tiny_problem, limit).items())[:3]}
+        study, {name: Parameters(tiny_problem.space).of(plan) for name, plan in list(baselines(tiny_problem, limit).items())[:3]}
     )
     run_trials(study, tiny_problem, lambda plan: 0.1 + tiny_problem.expected(plan), sampler, limit, 6, None, 0, quiet)
     found = evaluated(study, tiny_problem)
@@ -116,7 +116,7 @@ def test_a_process_killed_before_it_described_the_study_is_made_up_for(tmp_path:
 def test_a_killed_baseline_is_queued_again_and_a_finished_one_is_not(
     tiny_problem: Problem, budget: float, tmp_path: Path
 ) -> None:
-    parameters = {name: to_parameters(tiny_problem.space, plan) for name, plan in baselines(tiny_problem, budget).items()}
+    parameters = {name: Parameters(tiny_problem.space).of(plan) for name, plan in baselines(tiny_problem, budget).items()}
     study = study_of(budget, tmp_path / "study.journal")
     enqueue_baselines(study, parameters)
     run_trials(study, tiny_problem, lambda plan: 0.5, "ours", budget, 2, None, 0, quiet)
