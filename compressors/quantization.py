@@ -7,12 +7,16 @@ References:
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import write_json
 from .input_statistics import ActivationStatistics
 from .reconstruction import Curvature
 
@@ -148,3 +152,23 @@ def choose_quantizer(statistics: ActivationStatistics) -> Quantizer:
     if low < 0:
         _, _, quantizer = search(low * shares, torch.full_like(shares, top))
     return quantizer
+
+
+def save_quantizers(path: Path, quantizers: Mapping[str, Quantizer]) -> None:
+    """Write quantizers by tensor name as JSON."""
+    write_json(path, {name: [quantizer.scale, quantizer.zero_point] for name, quantizer in quantizers.items()})
+
+
+def load_quantizers(path: Path) -> dict[str, Quantizer] | None:
+    """What `save_quantizers` wrote; None when there is no file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): Quantizer(float(scale), int(zero)) for name, (scale, zero) in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the file {path} is damaged ({error}). Remove it: it will be made again.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 
@@ -46,11 +47,19 @@ class PlanEvaluator:
         self.quantizers = quantizers
         self.samples = samples.contiguous(memory_format=memory_format(samples))
         self.dense = dense_candidate(network)
-        with torch.inference_mode():
-            self._moments, self.dense_outputs = dense_moments(self.dense, self.samples)
         self._cache = PrefixCache(network)
         self._losses: dict[Plan, float] = {}
         self._corrections: dict[Plan, StatisticsCorrection] = {}
+
+    @property
+    def dense_outputs(self) -> torch.Tensor:
+        """What the uncompressed network gives for the samples."""
+        return self._dense[1]
+
+    @cached_property
+    def _dense(self) -> tuple[dict[str, Moments], torch.Tensor]:
+        with torch.inference_mode():
+            return dense_moments(self.dense, self.samples)
 
     def candidate(self, plan: Plan) -> Candidate:
         """The network that a Plan means, before any correction."""
@@ -121,7 +130,7 @@ class PlanEvaluator:
         rows = kept_rows(self.groups, self._kept(plan), self.network)
         return {
             name: Moments(_subset(value.mean, rows.get(name)), _subset(value.variance, rows.get(name)))
-            for name, value in self._moments.items()
+            for name, value in self._dense[0].items()
         }
 
 

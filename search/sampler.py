@@ -59,6 +59,7 @@ class PlanSampler(BaseSampler):
         self._parameters = Parameters(problem.space)
         self._independent = RandomSampler(seed)
         self._plans: dict[int, Plan | None] = {}
+        self._latencies: dict[Plan, float] = {}
 
     def reseed_rng(self) -> None:
         self._independent.reseed_rng()
@@ -157,9 +158,7 @@ class PlanSampler(BaseSampler):
         rng: np.random.Generator,
     ) -> Plan | None:
         """One of the best Plans with some Layers changed and the time that this frees, or needs, settled by others."""
-        fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._problem.latency.ms(plan) <= budget)[
-            :ELITE
-        ]
+        fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._ms(plan) <= budget)[:ELITE]
         if not fitting:
             return None
         plan = history[fitting[int(rng.integers(len(fitting)))][1]][0]
@@ -168,6 +167,11 @@ class PlanSampler(BaseSampler):
         for name in rng.choice(names, size=min(len(names), changes + 1), replace=False):
             plan = self._neighbour(plan, str(name), rng)
         return self._settled(plan, coefficients, budget, rng)
+
+    def _ms(self, plan: Plan) -> float:
+        if plan not in self._latencies:
+            self._latencies[plan] = self._problem.latency.ms(plan)
+        return self._latencies[plan]
 
     def _neighbour(self, plan: Plan, layer: str, rng: np.random.Generator) -> Plan:
         """`plan` with one Layer moved to one of the Options that are nearest in time."""
@@ -201,7 +205,7 @@ class PlanSampler(BaseSampler):
         errors = self._problem.errors.errors
         for _ in range(len(plan)):
             over = self._problem.latency.ms(plan) - budget
-            best: tuple[float, Plan] | None = None
+            best: tuple[float, str, Option] | None = None
             for name in rng.permutation([layer.name for layer in self._problem.space.layers])[:16]:
                 times = self._times(plan, name)
                 for option, time in times.items():
@@ -215,10 +219,13 @@ class PlanSampler(BaseSampler):
                         continue
                     value = worse / faster if over > 0 else worse
                     if best is None or value < best[0]:
-                        best = value, plan.replace({name: option})
-            if best is None or (over <= 0 and self._problem.latency.ms(best[1]) > budget):
+                        best = value, name, option
+            if best is None:
                 break
-            plan = best[1]
+            changed = plan.replace({best[1]: best[2]})
+            if over <= 0 and self._problem.latency.ms(changed) > budget:
+                break
+            plan = changed
             if over <= 0:
                 break
         return plan if self._problem.latency.ms(plan) <= budget else None

@@ -25,6 +25,13 @@ class Plan(Mapping[str, Option]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_layer", dict(self.options))
 
+    def __hash__(self) -> int:
+        value: int | None = self.__dict__.get("_hash")
+        if value is None:
+            value = hash(self.options)
+            object.__setattr__(self, "_hash", value)
+        return value
+
     @staticmethod
     def of(options: Mapping[str, Option]) -> Plan:
         return Plan(tuple(options.items()))

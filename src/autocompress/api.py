@@ -18,7 +18,7 @@ import torch
 from . import __version__
 from .compressors.database import LayerDatabase
 from .compressors.input_statistics import InputStatistics, collect, collect_activations
-from .compressors.quantization import Quantizer, choose_quantizer
+from .compressors.quantization import Quantizer, choose_quantizer, load_quantizers, save_quantizers
 from .compressors.reconstruction import Method
 from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
@@ -248,8 +248,12 @@ def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phase
     for name in database.evicted:
         phases.display.note(f"removed the layer database {name}, used longest ago, to make room")
     with phases.phase("activation ranges"):
-        quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
-        evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples)
+        store = database.folder / f"ranges-{RANGE_SAMPLES}.json"
+        quantizers = load_quantizers(store)
+        if quantizers is None:
+            quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
+            save_quantizers(store, quantizers)
+    evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples)
     return Prepared(task, target, found, evaluator, held_out, key)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,8 +15,10 @@ from autocompress.compressors.quantization import (
     codes,
     fake_quantize,
     largest_code,
+    load_quantizers,
     quantize,
     round_to_grid,
+    save_quantizers,
     to_half,
     weight_scales,
 )
@@ -146,3 +150,17 @@ def test_outliers_are_clipped_and_constants_accepted() -> None:
     assert choose_quantizer(statistics_of(values)).scale * 255 < 1.5
     zeros = ActivationStatistics(0.0, 0.0, torch.zeros(BINS), torch.zeros(BINS))
     assert fake_quantize(torch.zeros(3), choose_quantizer(zeros)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_quantizers_come_back_as_they_were(tmp_path: Path) -> None:
+    made = {"input": Quantizer(1 / 3, -128), "a.b": Quantizer(1e-7, 5)}
+    assert load_quantizers(tmp_path / "ranges.json") is None
+    save_quantizers(tmp_path / "ranges.json", made)
+    assert load_quantizers(tmp_path / "ranges.json") == made
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"input": 3}', '{"input": [0.1]}', '{"input": ["x", 1]}'])
+def test_damaged_quantizers_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ranges.json").write_text(content)
+    with pytest.raises(UserError, match="Remove it"):
+        load_quantizers(tmp_path / "ranges.json")
