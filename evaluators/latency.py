@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,7 +21,7 @@ from ..spaces.space import kept_channels
 
 _TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
 #: Ops that cost nothing: the kernels read the tensor under its new shape, or a part of it, where it lies.
-_FREE = frozenset({"reshape"})
+FREE = frozenset({"reshape"})
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ class LatencyEvaluator:
         producers = {span.op for span in group.producers}
         touched = {name for name, shares in self._shares.items() if group.name in shares}
         return [op for op in self.network.ops if op.name not in producers and touched.intersection((op.name, *op.inputs))]
+
+    def groups_of(self, tensors: Iterable[str]) -> tuple[Group, ...]:
+        """The Groups whose channels some of these tensors hold."""
+        names = {group for tensor in tensors for group in self._shares.get(tensor, ())}
+        return tuple(group for name, group in self._groups.items() if name in names)
 
     def channels(self, tensor: str, kept: Mapping[str, int]) -> int:
         """Channels of a tensor when only `kept[group]` channels of some Groups remain."""
@@ -154,7 +159,7 @@ class LatencyEvaluator:
         for op in self._touching[group.name]:
             if op.name in plan:
                 total += self._layer(op.name, plan[op.name], kept).microseconds
-            elif op.kind not in _FREE:
+            elif op.kind not in FREE:
                 total += self._other(op, types[op.name], kept).microseconds
         return total
 
@@ -174,7 +179,7 @@ class LatencyEvaluator:
     def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
         key = (op.name, type_, *(self.channels(name, kept) for name in (op.name, *op.inputs) if name in self._channels))
         if key not in self._rows:
-            row = self.table.row(self._other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
+            row = self.table.row(self.other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
             self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high)
         return self._rows[key]
 
@@ -186,7 +191,7 @@ class LatencyEvaluator:
         for op in self.network.ops:
             if op.name in plan:
                 rows.append(self._layer(op.name, plan[op.name], kept))
-            elif op.kind not in _FREE:
+            elif op.kind not in FREE:
                 rows.append(self._other(op, types[op.name], kept))
         rows += self._conversions(plan, types, kept)
         total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
@@ -202,7 +207,7 @@ class LatencyEvaluator:
         for tensor, source, destination in conversions(self.network, plan, types):
             key = ("convert", tensor, source, destination, self.channels(tensor, kept))
             if key not in self._rows:
-                geometry = self._plane("convert", tensor, tensor, kept)
+                geometry = self.conversion_geometry(tensor, kept)
                 # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
                 row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
                 name = f"{tensor}: {source} to {destination}"
@@ -210,7 +215,12 @@ class LatencyEvaluator:
             rows.append(self._rows[key])
         return rows
 
-    def _other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
+    def conversion_geometry(self, tensor: str, kept: Mapping[str, int]) -> Geometry:
+        """Geometry of a conversion of a tensor when Groups keep only so many channels."""
+        return self._plane("convert", tensor, tensor, kept)
+
+    def other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
+        """Geometry of an op that is no Layer when Groups keep only so many channels."""
         computed = [name for name in op.inputs if name in self.network.shapes]
         first = max(computed, key=lambda name: math.prod(self.network.shapes[name]), default=op.name)
         if op.kind == "adaptive_avg_pool" and tuple(op.attributes["size"]) == (1, 1):

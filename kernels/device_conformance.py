@@ -33,7 +33,7 @@ def _check_programs(transport: Transport, scratch: Path) -> None:
     script = scratch / "script"
     script.write_text(
         '#!/bin/sh\necho "first $1"\necho second >&2\nprintf "\\377 not UTF-8\\n\\n"\n'
-        '[ "$2" != 0 ] || sleep 1\nprintf "last without end"\nexit "$2"\n\'
+        '[ "$2" != 0 ] || sleep 1\nprintf "last without end"\nexit "$2"\n'
     )
     with Device(transport) as device:
         device.put(script, "a script")

@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -327,7 +328,8 @@ class Ssh:
             raise UserError(f"there is no ssh program to reach {self.url}: install the OpenSSH client.")
         self._private = tempfile.TemporaryDirectory(prefix="ac-")
         log = Path(self._private.name) / "log"
-        # The master goes to the background once it is in (-f); its messages go to a file, for it would keep a pipe open. A password is asked for on the terminal here, and never again.
+        # The master goes to the background once it is in (-f); its messages go to a file, for it would keep a pipe open.
+        # A password is asked for on the terminal here, and never again.
         options = ("-M", "-N", "-f", "-E", str(log), "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5")
         command = self._ssh(*options, "-o", "ServerAliveCountMax=3", "-o", "ControlPersist=yes", *self._where)
         quiet = subprocess.DEVNULL
@@ -446,7 +448,7 @@ def open_transport(url: str) -> Transport:
     raise UserError(f"{url!r} names no device: use local, ssh://USER@HOST[:PORT] or adb://SERIAL.")
 
 
-# Sections of `name=value` lines; what is not readable, or does not exist, is left out.
+# What is not readable, or does not exist, is left out.
 _DESCRIBE = (
     "uname -s -m; cat /proc/cpuinfo; "
     "for i in /sys/devices/system/cpu/cpu[0-9]*; do "
@@ -458,6 +460,17 @@ _DESCRIBE = (
     "v=$(tr '\\0' ' ' </proc/device-tree/model 2>/dev/null) && echo \"model $v\"; "
     'v=$(cat /sys/class/dmi/id/sys_vendor 2>/dev/null) && echo "vendor $v"; true'
 )
+
+
+@cache
+def this_machine() -> DeviceInfo:
+    """What this machine says of itself.
+
+    Raises:
+        UserError: it is no Linux.
+    """
+    told = b"".join(_output(["/bin/sh", "-c", f"{{ {_DESCRIBE}; }} 2>/dev/null"])).decode("utf-8", errors="replace")
+    return parse_description([line for line in told.splitlines() if line])
 
 
 def parse_description(lines: list[str]) -> DeviceInfo:
