@@ -85,8 +85,8 @@ class Outcome:
 def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settings, update: Update) -> Outcome:
     """Measure the rows of these keys that are not measured yet (or were at an unsteady clock), in this order.
 
-    Every row is in the file of measured rows (`table.measured_path`) as soon as it is measured: the next call goes on from wherever
-    this one ends.
+    Every row is in the file of measured rows (`table.measured_path`) as soon as it is measured: the next call goes on from
+    wherever this one ends.
 
     Raises:
         UserError: no such device or CPU, it is not the target's, it is an emulator, it was lost, or the file cannot be written.

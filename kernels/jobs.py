@@ -88,8 +88,8 @@ class Job:
 def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Job:
     """The job that measures a row. Whether there is such a kernel is for the program to say.
 
-    Rows do not tell the activation: matrix kernels, add and mul are timed with a clamp, the op `activation` with hardswish. Pooling
-    is timed as max pooling, `convert` as the way from fp32.
+    Rows do not tell the activation: matrix kernels, add and mul are timed with a clamp, the op `activation` with hardswish.
+    Pooling is timed as max pooling, `convert` as the way from fp32.
     """
     dtype = _TYPES[DTYPES[bits]]
     op = geometry.op
