@@ -23,7 +23,7 @@ from ..files import replacing
 HOST = "host"
 SOURCES = Path(__file__).parent / "csrc"
 #: Sources with a `main`; all others are kernels.
-PROGRAMS = ("check.c",)
+PROGRAMS = ("run.c",)
 OPTIONS = ("-std=c11", "-O3", "-g0", "-fvisibility=hidden")
 
 
@@ -31,7 +31,7 @@ def build(
     target: str = HOST,
     cpu: str = "native",
     flags: Sequence[str] = (),
-    product: Literal["library", "check"] = "library",
+    product: Literal["library", "run"] = "library",
 ) -> Path:
     """Compile the kernels, unless the cache has them.
 
@@ -39,7 +39,7 @@ def build(
         target: `host`, or a triple of Zig such as `aarch64-linux-musl`.
         cpu: a name of Zig such as `cortex_x1`, or `native` for the host's own.
         flags: more compiler flags.
-        product: a shared library, or the program `check` (csrc/check.c), which is static when the target is a triple.
+        product: a shared library, or the program `run` (csrc/run.c), which is static when the target is a triple.
 
     Returns:
         The file, in the cache folder.
