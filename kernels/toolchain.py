@@ -23,7 +23,7 @@ from ..files import replacing
 HOST = "host"
 SOURCES = Path(__file__).parent / "csrc"
 #: Sources with a `main`; all others are kernels.
-PROGRAMS = ("bench.c", "check.c")
+PROGRAMS = ("bench.c", "run.c")
 #: Cores with a build of their own, and the build for all others of Armv8.2 with dot products.
 ARM_CORES = ("cortex-x1", "cortex-x3", "cortex-a73", "cortex-a76", "cortex-a78", "cortex-a55")
 GENERIC_ARM = "generic+v8_2a+dotprod+fullfp16"
@@ -34,7 +34,7 @@ def build(
     target: str = HOST,
     cpu: str = "native",
     flags: Sequence[str] = (),
-    product: Literal["library", "check", "bench"] = "library",
+    product: Literal["library", "run", "bench"] = "library",
 ) -> Path:
     """Compile the kernels, unless the cache has them.
 
@@ -42,7 +42,7 @@ def build(
         target: `host`, or a triple of Zig such as `aarch64-linux-musl`.
         cpu: a name of Zig such as `cortex_x1`, or `native` for the host's own.
         flags: more compiler flags.
-        product: a shared library, or the program `check` or `bench` (csrc/*.c), static when the target is a triple.
+        product: a shared library, or the program `run` or `bench` (csrc/*.c), static when the target is a triple.
 
     Returns:
         The file, in the cache folder.

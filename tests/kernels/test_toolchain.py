@@ -30,7 +30,7 @@ def small_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "csrc"
     folder.mkdir()
     (folder / "one.c").write_text("int one(void);\nint one(void) { return 1; }\n")
-    (folder / "check.c").write_text("int one(void);\nint main(void) { return one() - 1; }\n")
+    (folder / "run.c").write_text("int one(void);\nint main(void) { return one() - 1; }\n")
     monkeypatch.setattr(toolchain, "SOURCES", folder)
     return folder
 
@@ -47,7 +47,7 @@ def test_a_second_build_is_looked_up(own_cache: Path, small_sources: Path, monke
 def test_what_decides_a_build_gives_it_another_name(
     own_cache: Path, small_sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [build(), build(flags=("-DX",)), build(cpu="baseline"), build(product="check")]
+    paths = [build(), build(flags=("-DX",)), build(cpu="baseline"), build(product="run")]
     (small_sources / "one.c").write_text("int one(void);\nint one(void) { return 2 - 1; }\n")
     paths.append(build())
     monkeypatch.setattr(toolchain, "_cpu", lambda: "another machine that shares this folder")
@@ -57,15 +57,15 @@ def test_what_decides_a_build_gives_it_another_name(
 
 
 def test_a_half_made_file_is_built_again(own_cache: Path, small_sources: Path) -> None:
-    path = build(product="check")
+    path = build(product="run")
     path.write_bytes(b"")
     path.chmod(0o644)
-    assert build(product="check") == path
+    assert build(product="run") == path
     assert subprocess.run([path], check=False).returncode == 0
 
 
 def test_a_phone_program_is_static_and_of_its_machine(own_cache: Path, small_sources: Path) -> None:
-    program = build("aarch64-linux-musl", "cortex_x1", product="check").read_bytes()
+    program = build("aarch64-linux-musl", "cortex_x1", product="run").read_bytes()
     assert program[:4] == b"\x7fELF"
     assert int.from_bytes(program[18:20], "little") == 183  # EM_AARCH64
     assert b"ld-musl" not in program
@@ -81,7 +81,7 @@ def test_a_failing_compilation_is_explained_and_leaves_nothing(own_cache: Path, 
 
 def test_an_unknown_cpu_is_explained(own_cache: Path, small_sources: Path) -> None:
     with pytest.raises(UserError, match="cpu pentium_9"):
-        build("aarch64-linux-musl", "pentium_9", product="check")
+        build("aarch64-linux-musl", "pentium_9", product="run")
 
 
 def test_a_missing_compiler_is_explained(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,5 +98,5 @@ def test_a_cache_folder_that_is_a_file_is_explained(small_sources: Path, tmp_pat
 
 
 def test_the_kernels_compile_without_warnings(own_cache: Path) -> None:
-    assert build(flags=("-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"), product="check").exists()
+    assert build(flags=("-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"), product="run").exists()
     assert shutil.which("qemu-aarch64"), "the tests of phone builds need qemu-user"

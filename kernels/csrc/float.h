@@ -1,0 +1,74 @@
+/* What the f32 and f16 kernels share: they are one source, included with AC_HALF 0 or 1.
+ *
+ * f16 tensors and weights are computed with in half precision where the core has it (sums too), else converted to f32 when
+ * loaded and back when stored. bias is f32 for both.
+ *
+ *   element                 what lies in memory          ELEMENTS(lanes)  a vector of it
+ *   real                    what is computed with        REALS(lanes)     a vector of it
+ *   REAL_LANES              lanes of the widest vector
+ */
+#include "activation_types.h"
+#include "view.h"
+
+#if !AC_HALF
+typedef float element;
+typedef float real;
+#define ELEMENTS(lanes) AC_JOIN(f32x, lanes)
+#define REALS(lanes) AC_JOIN(f32x, lanes)
+#define REAL_LANES AC_F32_LANES
+#define AC_FLOAT(name) AC_JOIN(f32_, name)
+#define ac_pad ac_pad4
+#define ac_scatter ac_scatter4
+#else
+typedef _Float16 element;
+#define ELEMENTS(lanes) AC_JOIN(f16x, lanes)
+#define AC_FLOAT(name) AC_JOIN(f16_, name)
+#define ac_pad ac_pad2
+#define ac_scatter ac_scatter2
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define AC_NATIVE_HALF 1
+typedef _Float16 real;
+#define REALS(lanes) AC_JOIN(f16x, lanes)
+#define REAL_LANES 8
+#else
+typedef float real;
+#define REALS(lanes) AC_JOIN(f32x, lanes)
+#define REAL_LANES AC_F32_LANES
+#endif
+#endif
+
+#define LOAD_REALS(lanes, pointer) __builtin_convertvector(AC_LOAD(ELEMENTS(lanes), pointer), REALS(lanes))
+#define STORE_REALS(lanes, pointer, v) AC_STORE(ELEMENTS(lanes), pointer, __builtin_convertvector(v, ELEMENTS(lanes)))
+
+/* finish_<lanes>: the activation. */
+#if defined(AC_NATIVE_HALF)
+#define AC_DEFINE_FINISH(lanes)                                                                            \
+  __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
+    if (bends(p)) {                                                                                        \
+      const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(v, AC_JOIN(f32x, lanes));                  \
+      return __builtin_convertvector(AC_JOIN(bend_f32x, lanes)(p, wide), REALS(lanes));                    \
+    }                                                                                                      \
+    const REALS(lanes) low = AC_SPLAT(REALS(lanes), (real)low_real(p));                                    \
+    const REALS(lanes) high = AC_SPLAT(REALS(lanes), (real)high_real(p));                                  \
+    v = AC_SELECT(REALS(lanes), AC_JOIN(i16x, lanes), v < low, low, v);                                    \
+    return AC_SELECT(REALS(lanes), AC_JOIN(i16x, lanes), v > high, high, v);                               \
+  }
+#else
+#define AC_DEFINE_FINISH(lanes)                                                                            \
+  __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
+    return AC_JOIN(activate_f32x, lanes)(p, v);                                                            \
+  }
+#endif
+
+AC_DEFINE_FINISH(4)
+#if REAL_LANES == 8
+AC_DEFINE_FINISH(8)
+#elif REAL_LANES == 16
+AC_DEFINE_FINISH(16)
+#endif
+#define FINISH(lanes) AC_JOIN(finish_, lanes)
+
+/* One output that is no vector: through the same code as the others. */
+__attribute__((unused)) static inline void store_single(const ac_problem *p, real value, element *y) {
+  *y = (element)finish_4(p, AC_SPLAT(REALS(4), value))[0];
+}
