@@ -36,6 +36,8 @@ from .targets import Core, Target
 #: Called with (rows done, rows in all, what is being measured).
 Update = Callable[[int, int, str], None]
 
+#: Features of a target's core -> what Linux calls them.
+_FEATURES = {"dotprod": "asimddp", "fp16": "asimdhp", "i8mm": "i8mm"}
 _PROGRAM, _JOBS = "bench", "jobs"
 
 
@@ -98,7 +100,10 @@ def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settin
         url = device.transport.url
         refuse_emulators(url, info)
         cpu = choose_cpu(url, info, target, core, settings.cpu)
-        triple, name = (toolchain.HOST, "native") if url == "local" else toolchain.names_for(info.machine, core.model)
+        _check_features(url, info, core)
+        triple, name = (
+            (toolchain.HOST, "native") if url == "local" else toolchain.names_for(info.machine, core.model, core.features)
+        )
         device.put(toolchain.build(triple, name, product="bench"), _PROGRAM)
         known = _check_header(next(iter(device.run(f"./{_PROGRAM}", "list")), ""), url, info)
         outcome = Outcome(url, info, cpu)
@@ -161,6 +166,12 @@ def choose_cpu(url: str, info: DeviceInfo, target: Target, core: Core, wanted: i
             f"{', '.join(map(str, of_kind))}."
         )
     return wanted
+
+
+def _check_features(url: str, info: DeviceInfo, core: Core) -> None:
+    lacking = [name for name in core.features if _FEATURES[name] not in info.features]
+    if info.machine == "aarch64" and lacking:
+        raise UserError(f"{url} has no {', '.join(lacking)}, which core {core.name} has: choose the target of this device.")
 
 
 def _check_header(line: str, url: str, info: DeviceInfo) -> frozenset[str]:
@@ -268,7 +279,7 @@ def row_of(key: RowKey, value: Mapping[str, Any], device: str, url: str) -> Row:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     measurement = Measurement(repetitions, toolchain.kernels_hash(), device, sentinel, now)
     name = kernel_name(key.geometry, key.structure, key.bits)
-    return Row(ns / 1e3, low / 1e3, high / 1e3, "measured", name, measurement)
+    return Row(round(ns / 1e3, 5), round(low / 1e3, 5), round(high / 1e3, 5), "measured", name, measurement)
 
 
 def general_grid(table: LatencyTable) -> tuple[RowKey, ...]:

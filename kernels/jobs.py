@@ -5,61 +5,19 @@ Times hardly depend on values, so a job holds none: csrc/bench.c makes weights, 
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
-from .core_model import DTYPES
+from .arithmetic import ACTIVATIONS
+from .calls import Problem
 from .geometry import Geometry
+from .packing import KERNELS, PackedDtype
 
-_TYPES = {"fp32": "f32", "fp16": "f16", "int8": "s8"}
-#: The activation `clamp` (relu, relu6) and, for the op `activation`, hardswish: enum in csrc/ac_kernels.h.
-_CLAMP, _HARDSWISH = 1, 2
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The integers of `ac_problem`, in its order; padding comes from the sizes, half of it before."""
-
-    rows: int
-    columns: int
-    x_height: int
-    x_width: int
-    y_height: int
-    y_width: int
-    kernel_height: int = 1
-    kernel_width: int = 1
-    stride_height: int = 1
-    stride_width: int = 1
-    dilation_height: int = 1
-    dilation_width: int = 1
-    pad_top: int = 0
-    pad_left: int = 0
-    count_height: int = 0
-    count_width: int = 0
-    divisor: int = 0
-    x_plane: int = 0
-    x2_plane: int = 0
-    y_plane: int = 0
-    gate: int = 0
-    x_lane: int = 0
-    y_lane: int = 0
-    y_real: int = 0
-    activation: int = _CLAMP
-    x_zero_point: int = 3
-    x2_zero_point: int = -5
-    y_zero_point: int = 7
-
-
-@dataclass(frozen=True)
-class Reals:
-    """The reals of `ac_problem`, in its order."""
-
-    low: float
-    high: float
-    slope: float = 0.0
-    x_scale: float = 0.02
-    x2_scale: float = 0.02
-    y_inverse_scale: float = 50.0
+_DTYPES: dict[int, PackedDtype] = {32: "fp32", 16: "fp16", 8: "int8"}
+_PREFIXES: dict[PackedDtype, str] = {"fp32": "f32", "fp16": "f16", "int8": "s8", "int4": "s4"}
+#: Structure as which a dense convolution of several groups is packed: dense in its group is sparse in the whole.
+_GROUPED = {"fp32": "block4x1", "fp16": "block4x1", "int8": "block4x4", "int4": "block4x4"}
+#: Ops whose kernels have another name.
+_NAMES = {"pool": "max_pool"}
 
 
 @dataclass(frozen=True)
@@ -69,20 +27,17 @@ class Job:
     Attributes:
         kernel: its name in the registry; a program may not have it.
         zeros: share of blocks of weights that a sparse kernel leaves out.
-        groups: of the convolution; its kernels take the blocks of a row's group as the kept ones.
+        groups: of the convolution: more than one are the blocks on a diagonal, for a sparse kernel.
     """
 
     kernel: str
     zeros: float
     groups: int
-    sizes: Sizes
-    reals: Reals
+    problem: Problem
 
     def line(self) -> str:
         """The job as a line of a jobs file."""
-        integers = dataclasses.astuple(self.sizes)
-        reals = dataclasses.astuple(self.reals)
-        return " ".join(map(str, (self.kernel, self.zeros, self.groups, *integers, *reals)))
+        return " ".join(map(str, (self.kernel, self.zeros, self.groups, *astuple(self.problem))))
 
 
 def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Job:
@@ -91,25 +46,23 @@ def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Jo
     Rows do not tell the activation: matrix kernels, add and mul are timed with a clamp, the op `activation` with hardswish.
     Pooling is timed as max pooling, `convert` as the way from fp32.
     """
-    dtype = _TYPES[DTYPES[bits]]
-    op = geometry.op
-    groups = 1
+    dtype: PackedDtype = "int4" if bits == 4 else _DTYPES[bits]
+    name, op = _PREFIXES[dtype], geometry.op
     if op in ("conv", "linear"):
-        groups = geometry.groups
-        # Groups are blocks that are left out: dense in its group is sparse in the whole.
-        packed = structure if groups == 1 else ("block4x4" if dtype == "s8" else "block4x1")
-        kernel = f"{'s4' if bits == 4 else dtype}_{packed}"
-    elif op == "depthwise":
-        kernel = f"{dtype}_depthwise"
+        packed = structure if geometry.groups == 1 or structure != "dense" else _GROUPED[dtype]
+        known: dict[str, str] = {kept: kernel for (kind, kept), (kernel, _) in KERNELS.items() if kind == dtype}
+        kernel = known.get(packed, f"{name}_{packed}")
     elif op == "convert":
-        kernel = f"convert_f32_{dtype}"
+        kernel = f"f32_to_{name}"
     else:
-        kernel = f"{dtype}_{'max_pool' if op == 'pool' else op}"
-    reals = Reals(-128.0, 127.0) if dtype == "s8" else Reals(0.0, 6.0)
-    return Job(kernel, sparsity, groups, _sizes(geometry), reals)
+        kernel = f"{name}_{_NAMES.get(op, op)}"
+    problem = _sizes(geometry)
+    if name == "s8":
+        problem = replace(problem, x_zero_point=3, x2_zero_point=-5, y_zero_point=7, low=-128.0, high=127.0)
+    return Job(kernel, sparsity, geometry.groups if op in ("conv", "linear") else 1, problem)
 
 
-def _sizes(geometry: Geometry) -> Sizes:
+def _sizes(geometry: Geometry) -> Problem:
     height, width = geometry.in_height, geometry.in_width
     out_height, out_width = geometry.out_height, geometry.out_width
     x2_plane = gate = 0
@@ -125,7 +78,7 @@ def _sizes(geometry: Geometry) -> Sizes:
             (width, out_width, geometry.kernel[1], geometry.stride[1], geometry.dilation[1]),
         )
     )
-    return Sizes(
+    return Problem(
         rows=geometry.out_channels,
         columns=geometry.in_channels if geometry.op in ("conv", "linear") else geometry.out_channels,
         x_height=height,
@@ -144,5 +97,10 @@ def _sizes(geometry: Geometry) -> Sizes:
         x2_plane=x2_plane,
         y_plane=out_height * out_width,
         gate=gate,
-        activation=_HARDSWISH if geometry.op == "activation" else _CLAMP,
+        activation=ACTIVATIONS.index("hardswish" if geometry.op == "activation" else "clamp"),
+        low=0.0,
+        high=6.0,
+        x_scale=0.02,
+        x2_scale=0.02,
+        y_inverse_scale=50.0,
     )

@@ -84,18 +84,19 @@ def kernels_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def names_for(machine: str, model: str) -> tuple[str, str]:
+def names_for(machine: str, model: str, features: Sequence[str]) -> tuple[str, str]:
     """What `build` calls a machine and a core of it, for a static program.
 
     Args:
         machine: as `uname -m` says.
-        model: of the core, as `cortex-x1`; on aarch64 others than the known ones are built for as Armv8.2 with dot products.
+        model, features: of the core, as in a target; unknown models with `dotprod` and `fp16` are Armv8.2, others Armv8.
 
     Raises:
         UserError: kernels are not built for such machines.
     """
     if machine == "aarch64":
-        return "aarch64-linux-musl", model.replace("-", "_") if model in ARM_CORES else GENERIC_ARM
+        other = GENERIC_ARM if {"dotprod", "fp16"} <= set(features) else "generic"
+        return "aarch64-linux-musl", model.replace("-", "_") if model in ARM_CORES else other
     if machine == "x86_64":
         return "x86_64-linux-musl", "x86_64_v3"
     raise UserError(f"kernels are not built for {machine}: use a device of 64 bits, aarch64 or x86_64.")

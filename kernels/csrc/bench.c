@@ -29,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/utsname.h>
 #include <time.h>
 
 #include "ac_kernels.h"
@@ -300,8 +299,6 @@ static void time_job(int64_t number, job *j, double milliseconds) {
 }
 
 static void print_header(long cpu) {
-  struct utsname name;
-  if (uname(&name) != 0) fail("uname fails", "");
 #if defined(__aarch64__)
   const char *machine = "aarch64";
 #elif defined(__x86_64__)
@@ -310,8 +307,8 @@ static void print_header(long cpu) {
   const char *machine = "unknown";
 #endif
   /* Every Linux kernel gives 64-bit programs a vDSO; user-mode emulators do not, or only lately. */
-  printf("{\"bench\": 1, \"machine\": \"%s\", \"system\": \"%s\", \"cpu\": %ld, \"vdso\": %s, \"kernels\": [", machine, name.machine,
-         cpu, getauxval(AT_SYSINFO_EHDR) ? "true" : "false");
+  printf("{\"bench\": 1, \"machine\": \"%s\", \"cpu\": %ld, \"vdso\": %s, \"kernels\": [", machine, cpu,
+         getauxval(AT_SYSINFO_EHDR) ? "true" : "false");
   for (int64_t i = 0; i < ac_kernel_count; i++) printf("%s\"%s\"", i ? ", " : "", ac_kernels[i].name);
   printf("]}\n");
   fflush(stdout);
