@@ -113,7 +113,7 @@ class Call:
     @property
     def y_dtype(self) -> np.dtype[Any]:
         """Element type of the output."""
-        return TYPES["f32"] if self.problem.y_real else TYPES[self.kernel.rpartition("_to_")[2].split("_")[0]]
+        return TYPES["f32" if self.problem.y_real else self.kernel.rpartition("_to_")[2].split("_")[0]]
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -173,6 +173,8 @@ def layer(
     problem = _activated(problem, activation, constants, y)
     divisor = 1.0
     if integer and y is None:
+        if packed.depthwise:
+            raise UserError("an int8 depthwise layer writes int8: give the format of its output")
         problem = replace(problem, y_real=1)
     elif y is not None:
         if not integer:

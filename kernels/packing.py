@@ -149,13 +149,75 @@ def pack_integer(
     )
 
 
+def pack_depthwise_float(weight: ArrayLike, bias: ArrayLike, dtype: Literal["fp32", "fp16"] = "fp32") -> Packed:
+    """Pack the fp32 or fp16 weights of a depthwise convolution.
+
+    Args:
+        weight: shape (channels, height, width).
+        bias: shape (channels,).
+
+    Raises:
+        UserError: wrong shapes.
+    """
+    array, vector = _checked_depthwise(weight, bias)
+    channels, height, width = array.shape
+    weights = np.ascontiguousarray(array, _FLOATS[dtype]).reshape(-1)
+    none = np.zeros(0, np.int32)
+    kernel = (height, width)
+    return Packed(
+        dtype, "dense", channels, channels, kernel, weights, _padded(vector), none, none, np.zeros(0), none, depthwise=True
+    )
+
+
+def pack_depthwise_integer(weight: ArrayLike, bias: ArrayLike, scale: ArrayLike, x_zero_point: int = 0) -> Packed:
+    """Pack the int8 weights of a depthwise convolution; they are int16 in memory.
+
+    Args:
+        weight: shape (channels, height, width), integers in [-127, 127].
+        bias, scale, x_zero_point: as in `pack_integer`.
+
+    Raises:
+        UserError: wrong shapes or values out of range.
+    """
+    array, vector = _checked_depthwise(weight, bias)
+    wide, scales = _integers(array[:, None], scale, x_zero_point, 127)
+    channels, height, width = array.shape
+    taps = np.pad(wide.reshape(channels, -1), ((0, -channels % QUAD), (0, height * width % 2)))
+    weights = taps.reshape(-1, QUAD, taps.shape[1]).transpose(0, 2, 1)
+    start = _padded(-x_zero_point * wide.sum((1, 2, 3))).astype(np.int32)
+    none = np.zeros(0, np.int32)
+    return Packed(
+        "int8",
+        "dense",
+        channels,
+        channels,
+        (height, width),
+        np.ascontiguousarray(weights, np.int16).reshape(-1),
+        _padded(vector),
+        none,
+        none,
+        _padded(scales),
+        start,
+        x_zero_point,
+        depthwise=True,
+    )
+
+
 def unpack(packed: Packed) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The weight, shape (rows, columns, height, width), and the bias, shape (rows,), that were packed.
 
-    The inverse of `pack_*`; groups come back as the blocks on a diagonal of one group.
+    The inverse of `pack_*`; groups come back as the blocks on a diagonal of one group, and depthwise weights as
+    (rows, height, width).
     """
     height, width = packed.kernel
     window = height * width
+    bias = packed.bias[: packed.rows]
+    if packed.depthwise:
+        taps = packed.weights
+        if packed.dtype == "int8":
+            taps = taps.reshape(-1, window + window % 2, QUAD).transpose(0, 2, 1).reshape(-1, window + window % 2)[:, :window]
+            taps = taps[: packed.rows].astype(np.int8)
+        return taps.reshape(packed.rows, height, width), bias
     block_rows, block_columns = KERNELS[packed.dtype, packed.structure][1]
     row_blocks, column_blocks = -(-packed.rows // QUAD) * QUAD // block_rows, -(-packed.columns // block_columns)
     kept = packed.weights.reshape(-1, block_rows, block_columns)
@@ -167,7 +229,7 @@ def unpack(packed: Packed) -> tuple[NDArray[Any], NDArray[np.float64]]:
     cube = blocks.reshape(row_blocks, window, column_blocks, block_rows, block_columns).transpose(0, 3, 1, 2, 4)
     cube = cube.reshape(row_blocks * block_rows, window, column_blocks * block_columns)[: packed.rows, :, : packed.columns]
     weight = np.ascontiguousarray(cube.transpose(0, 2, 1)).reshape(packed.rows, packed.columns, height, width)
-    return weight, packed.bias[: packed.rows]
+    return weight, bias
 
 
 def pack_quads(x: NDArray[np.int8], fill: int = 0) -> NDArray[np.int8]:
@@ -204,6 +266,18 @@ def _checked(
     if (dtype, structure) not in KERNELS or (dtype == "int4" and groups > 1):
         offered = ", ".join(name for kind, name in KERNELS if kind == dtype)
         raise UserError(f"there is no {dtype} kernel for structure {structure} in {groups} groups: use one of {offered}")
+    return array, vector
+
+
+def _checked_depthwise(weight: ArrayLike, bias: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    array, vector = np.asarray(weight), np.asarray(bias, np.float64)
+    if array.ndim != 3 or 0 in array.shape or vector.shape != array.shape[:1]:
+        raise UserError(
+            f"a weight of shape {array.shape} with a bias of shape {vector.shape} is no depthwise layer: "
+            "give (channels, height, width) and one bias for every channel"
+        )
+    if not np.isfinite(vector).all() or not np.isfinite(array).all():
+        raise UserError("a weight or bias is not finite: check the layer for NaN and infinity")
     return array, vector
 
 

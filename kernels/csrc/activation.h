@@ -1,19 +1,11 @@
 /* Activations of vectors of f32, and the int8 epilogue. The same bits on every machine: every sum of a product is an explicit fma,
- * so the compiler has nothing to contract, and all else is a single IEEE operation.
- *
- * exp: x = n ln 2 + r with n = round(x / ln 2), exp(r) as a polynomial of degree 7 (Cephes), x clamped to [-87, 88]; relative error
- * below 2e-7. sigmoid = 1 / (1 + exp(-x)); tanh = 1 - 2 / (exp(2x) + 1), absolute error below 1e-6; gelu by Abramowitz and Stegun
- * 7.1.26, absolute error of the distribution function below 1e-6. arithmetic.py computes the same in NumPy.
- *
- * Include with LANES defined, as often as needed; defines for V = f32x<LANES>
- *   bend_V(p, v)        act(v), for activations that bend
- *   bounds               in AC_BOUNDS: low and high, of none and clamp
+ * so the compiler has nothing to contract, and all else is a single IEEE operation. arithmetic.py computes the same in NumPy.
  */
-#include "ac_kernels.h"
-#include "simd.h"
-
 #ifndef AC_ACTIVATION_H
 #define AC_ACTIVATION_H
+
+#include "ac_kernels.h"
+#include "simd.h"
 
 static inline int bends(const ac_problem *p) { return p->activation > AC_CLAMP; }
 
@@ -27,78 +19,32 @@ static inline float high_code(const ac_problem *p) {
   return (p->activation == AC_CLAMP ? p->high : 127.0f) - (float)p->y_zero_point;
 }
 
+/* For every vector type V of reals that this machine's kernels use:
+ *   ac_bend_V(p, r)                 act(r), of an activation that bends (activation.c)
+ *   quantise_V(p, r, low, high)     reals to codes less the zero point, as the top of ac_kernels.h defines it
+ *   activate_V(p, r)                a real output: act(r)
+ */
+#define AC_DEFINE_ACTIVATION(lanes)                                                                                       \
+  AC_JOIN(f32x, lanes) AC_JOIN(ac_bend_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r);                         \
+                                                                                                                          \
+  __attribute__((unused)) static inline AC_JOIN(i32x, lanes)                                                              \
+      AC_JOIN(quantise_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r, float low, float high) {                 \
+    if (bends(p)) r = AC_JOIN(ac_bend_f32x, lanes)(p, r) * p->y_inverse_scale;                                            \
+    r = AC_JOIN(larger_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), low), r);                                              \
+    return AC_JOIN(nearest_f32x, lanes)(AC_JOIN(smaller_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), high), r));           \
+  }                                                                                                                       \
+                                                                                                                          \
+  __attribute__((unused)) static inline AC_JOIN(f32x, lanes)                                                              \
+      AC_JOIN(activate_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r) {                                        \
+    if (bends(p)) return AC_JOIN(ac_bend_f32x, lanes)(p, r);                                                              \
+    r = AC_JOIN(larger_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), low_real(p)), r);                                      \
+    return AC_JOIN(smaller_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), high_real(p)), r);                                 \
+  }
+
+AC_DEFINE_ACTIVATION(4)
+AC_DEFINE_ACTIVATION(8)
+#if AC_F32_LANES == 16
+AC_DEFINE_ACTIVATION(16)
 #endif
 
-#define V AC_JOIN(f32x, LANES)
-#define I AC_JOIN(i32x, LANES)
-#define NAME(f) AC_JOIN(AC_JOIN(f, _), V)
-#define FMA AC_JOIN(fma_, V)
-#define LARGER AC_JOIN(larger_, V)
-#define SMALLER AC_JOIN(smaller_, V)
-#define C(value) AC_SPLAT(V, value)
-
-static inline V NAME(exp)(V x) {
-  x = SMALLER(C(88.0f), LARGER(C(-87.0f), x));
-  const V n = FMA(x, C(1.44269504f), C(12582912.0f)) - 12582912.0f;
-  const V r = FMA(n, C(2.12194440e-4f), FMA(n, C(-0.693359375f), x));
-  V e = FMA(C(1.9875691500e-4f), r, C(1.3981999507e-3f));
-  e = FMA(e, r, C(8.3334519073e-3f));
-  e = FMA(e, r, C(4.1665795894e-2f));
-  e = FMA(e, r, C(1.6666665459e-1f));
-  e = FMA(e, r, C(5.0000001201e-1f));
-  e = FMA(e, r * r, r) + 1.0f;
-  return e * (V)((__builtin_convertvector(n, I) + 127) << 23);
-}
-
-static inline V NAME(sigmoid)(V x) { return 1.0f / (1.0f + NAME(exp)(-x)); }
-
-static inline V NAME(hardsigmoid)(V x) {
-  return SMALLER(C(1.0f), LARGER(C(0.0f), FMA(x, C(1.0f / 6.0f), C(0.5f))));
-}
-
-static inline V NAME(gelu)(V x) {
-  const V z = LARGER(x, -x) * 0.70710678f;
-  const V t = 1.0f / FMA(z, C(0.3275911f), C(1.0f));
-  V q = FMA(C(1.061405429f), t, C(-1.453152027f));
-  q = FMA(q, t, C(1.421413741f));
-  q = FMA(q, t, C(-0.284496736f));
-  q = FMA(q, t, C(0.254829592f));
-  const V tail = q * t * NAME(exp)(-(z * z)) * 0.5f;
-  return x * AC_SELECT(V, I, x < 0.0f, tail, 1.0f - tail);
-}
-
-__attribute__((noinline, unused)) static V NAME(bend)(const ac_problem *p, V x) {
-  switch (p->activation) {
-    case AC_HARDSWISH: return x * NAME(hardsigmoid)(x);
-    case AC_HARDSIGMOID: return NAME(hardsigmoid)(x);
-    case AC_SIGMOID: return NAME(sigmoid)(x);
-    case AC_SILU: return x * NAME(sigmoid)(x);
-    case AC_TANH: return 1.0f - 2.0f / (NAME(exp)(x * 2.0f) + 1.0f);
-    case AC_GELU: return NAME(gelu)(x);
-    case AC_GELU_TANH: return x * NAME(sigmoid)(x * FMA(x * x, C(0.0713548163f), C(1.5957691216f)));
-    case AC_LEAKY_RELU: return AC_SELECT(V, I, x < 0.0f, x * p->slope, x);
-    case AC_ELU: return AC_SELECT(V, I, x < 0.0f, (NAME(exp)(x) - 1.0f) * p->slope, x);
-    default: return x;
-  }
-}
-
-/* Real numbers to codes less the zero point, as the top of ac_kernels.h defines it. */
-__attribute__((unused)) static inline I NAME(quantise)(const ac_problem *p, V r, float low, float high) {
-  if (bends(p)) r = NAME(bend)(p, r) * p->y_inverse_scale;
-  return AC_JOIN(nearest_, V)(SMALLER(C(high), LARGER(C(low), r)));
-}
-
-/* A real output: act(r). */
-__attribute__((unused)) static inline V NAME(activate)(const ac_problem *p, V r) {
-  if (bends(p)) return NAME(bend)(p, r);
-  return SMALLER(C(high_real(p)), LARGER(C(low_real(p)), r));
-}
-
-#undef V
-#undef I
-#undef NAME
-#undef FMA
-#undef LARGER
-#undef SMALLER
-#undef C
-#undef LANES
+#endif

@@ -7,7 +7,7 @@
  *   real                    what is computed with        REALS(lanes)     a vector of it
  *   REAL_LANES              lanes of the widest vector
  */
-#include "activation_types.h"
+#include "activation.h"
 #include "view.h"
 
 #if !AC_HALF
@@ -18,12 +18,14 @@ typedef float real;
 #define REAL_LANES AC_F32_LANES
 #define AC_FLOAT(name) AC_JOIN(f32_, name)
 #define ac_pad ac_pad4
+#define ac_slack ac_slack4
 #define ac_scatter ac_scatter4
 #else
 typedef _Float16 element;
 #define ELEMENTS(lanes) AC_JOIN(f16x, lanes)
 #define AC_FLOAT(name) AC_JOIN(f16_, name)
 #define ac_pad ac_pad2
+#define ac_slack ac_slack2
 #define ac_scatter ac_scatter2
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 #define AC_NATIVE_HALF 1
@@ -46,7 +48,7 @@ typedef float real;
   __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
     if (bends(p)) {                                                                                        \
       const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(v, AC_JOIN(f32x, lanes));                  \
-      return __builtin_convertvector(AC_JOIN(bend_f32x, lanes)(p, wide), REALS(lanes));                    \
+      return __builtin_convertvector(AC_JOIN(ac_bend_f32x, lanes)(p, wide), REALS(lanes));                    \
     }                                                                                                      \
     const REALS(lanes) low = AC_SPLAT(REALS(lanes), (real)low_real(p));                                    \
     const REALS(lanes) high = AC_SPLAT(REALS(lanes), (real)high_real(p));                                  \

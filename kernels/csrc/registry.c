@@ -12,7 +12,10 @@
   X(f16_unstructured, AC_MATRIX, AC_F16, AC_F16, 1, 1, 1, 16)  \
   X(s8_dense, AC_MATRIX, AC_S8, AC_S8, 4, 4, 0, 8)             \
   X(s8_block4x4, AC_MATRIX, AC_S8, AC_S8, 4, 4, 1, 8)          \
-  X(s8_block1x4, AC_MATRIX, AC_S8, AC_S8, 1, 4, 1, 8)
+  X(s8_block1x4, AC_MATRIX, AC_S8, AC_S8, 1, 4, 1, 8)          \
+  X(f32_depthwise, AC_DEPTHWISE, AC_F32, AC_F32, 1, 1, 0, 32)  \
+  X(f16_depthwise, AC_DEPTHWISE, AC_F16, AC_F16, 1, 1, 0, 16)  \
+  X(s8_depthwise, AC_DEPTHWISE, AC_S8, AC_S8, 4, 1, 0, 16)
 
 #define AC_DECLARE(name, ...) void ac_##name(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch);
 AC_KERNEL_LIST(AC_DECLARE)
@@ -83,6 +86,10 @@ ac_lengths ac_required(const ac_kernel *kernel, const ac_problem *p, int64_t blo
     lengths.weights = kept * kernel->block_rows * kernel->block_columns * kernel->bits / 8;
     lengths.counts = kernel->sparse ? groups * (int64_t)sizeof(int32_t) : 0;
     lengths.indices = kernel->sparse ? blocks * (int64_t)sizeof(int32_t) : 0;
+  }
+  if (kernel->op == AC_DEPTHWISE) {
+    const int64_t window = p->kernel_height * p->kernel_width;
+    lengths.weights = (integer ? rows * up(window, 2) : p->rows * window) * kernel->bits / 8;
   }
   if (kernel->op == AC_MATRIX || kernel->op == AC_DEPTHWISE) {
     lengths.bias = rows * (int64_t)sizeof(float);

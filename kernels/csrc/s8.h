@@ -1,5 +1,5 @@
 /* What the s8 matrix kernels share: epilogues and the walk over tiles. */
-#include "activation_types.h"
+#include "activation.h"
 #include "view.h"
 
 /* The 4 outputs of a row group for one vector of positions, from sums[4]; stored as quads, or as reals at `reals[i]`. */
@@ -40,4 +40,4 @@ static inline void store_pixel(const ac_problem *p, int64_t row, i32x4 sum, cons
   }
 }
 
-static inline uint32_t ac_s8_fill(const ac_problem *p) { return 0x01010101u * (uint8_t)p->x_zero_point; }
+static inline uint32_t s8_fill(const ac_problem *p) { return 0x01010101u * (uint8_t)p->x_zero_point; }

@@ -46,7 +46,7 @@ int64_t ac_window_offset(const ac_problem *p, const ac_view *view, int64_t ky, i
     return fill_row##bytes(to + inside, view->width - before - inside, fill);                                                 \
   }                                                                                                                           \
                                                                                                                               \
-  void ac_pad##bytes(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint##bits##_t fill,            \
+  uint##bits##_t *ac_pad##bytes(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint##bits##_t fill, \
                      void *scratch) {                                                                                         \
     const uint##bits##_t *from = x;                                                                                           \
     uint##bits##_t *to = scratch;                                                                                             \
@@ -60,8 +60,10 @@ int64_t ac_window_offset(const ac_problem *p, const ac_view *view, int64_t ky, i
             else                                                                                                              \
               to = pad_row##bytes(p, view, from + row * p->x_width, b - p->pad_left, fill, to);                               \
           }                                                                                                                   \
-    fill_row##bytes(to, AC_SLACK, fill);                                                                                      \
+    return to;                                                                                                                \
   }                                                                                                                           \
+                                                                                                                              \
+  void ac_slack##bytes(uint##bits##_t *end, uint##bits##_t fill) { fill_row##bytes(end, AC_SLACK, fill); }                    \
                                                                                                                               \
   void ac_scatter##bytes(const ac_problem *p, const ac_view *view, const ac_place *place, const void *tile, void *y) {        \
     int64_t row = place->row, column = place->column;                                                                         \

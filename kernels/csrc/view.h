@@ -35,9 +35,13 @@ ac_view ac_view_of(const ac_problem *p);
 /* Offset of a position of the window from the output's position. */
 int64_t ac_window_offset(const ac_problem *p, const ac_view *view, int64_t ky, int64_t kx);
 
-/* Copy `planes` planes of x, of elements (or quads) of 4 or 2 bytes, padding with `fill`. */
-void ac_pad4(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint32_t fill, void *scratch);
-void ac_pad2(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint16_t fill, void *scratch);
+/* Copy `planes` planes of x, of elements (or quads) of 4 or 2 bytes, padding with `fill`; returns the end of the copy. ac_slack
+ * fills what tiles may read behind it. */
+uint32_t *ac_pad4(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint32_t fill, void *scratch);
+uint16_t *ac_pad2(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint16_t fill, void *scratch);
+
+void ac_slack4(uint32_t *end, uint32_t fill);
+void ac_slack2(uint16_t *end, uint16_t fill);
 
 /* Store a tile of 4 or 2 byte elements in plane y, without what is no output. */
 void ac_scatter4(const ac_problem *p, const ac_view *view, const ac_place *place, const void *tile, void *y);

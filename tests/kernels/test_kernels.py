@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -22,6 +22,8 @@ from autocompress.kernels.packing import (
     KERNELS,
     PackedDtype,
     PackedStructure,
+    pack_depthwise_float,
+    pack_depthwise_integer,
     pack_float,
     pack_integer,
     pack_quads,
@@ -30,6 +32,11 @@ from autocompress.kernels.packing import (
 from autocompress.kernels.toolchain import HOST, SOURCES, build
 
 MATRICES = list(KERNELS)
+DEPTHWISE: list[tuple[PackedDtype, Literal["depthwise"]]] = [
+    ("fp32", "depthwise"),
+    ("fp16", "depthwise"),
+    ("int8", "depthwise"),
+]
 FLOATS = {"fp32": np.float32, "fp16": np.float16}
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 CONSTANTS = {"clamp": (-0.5, 0.75), "leaky_relu": (0.125,), "elu": (1.5,)}
@@ -146,11 +153,13 @@ def with_gap(planes: NDArray[Any], gap: int) -> NDArray[Any]:
     return wide
 
 
-def layer_case(dtype: PackedDtype, structure: PackedStructure, spec: Layer) -> Case:
+def layer_case(dtype: PackedDtype, structure: PackedStructure | Literal["depthwise"], spec: Layer) -> Case:
     """A random layer and its output."""
+    if structure == "depthwise":
+        spec = replace(spec, columns=spec.rows, groups=spec.rows, real=False)
     rng = np.random.default_rng(spec.seed)
     height, width = spec.input_size()
-    block = (1, 1) if structure == "dense" else KERNELS[dtype, structure][1]
+    block = (1, 1) if structure in ("dense", "depthwise") else KERNELS[dtype, structure][1]
     mask = masked(rng, spec, block)
     constants = CONSTANTS.get(spec.activation, ())
     geometry = {"stride": spec.stride, "dilation": spec.dilation, "padding": spec.padding}
@@ -165,7 +174,10 @@ def layer_case(dtype: PackedDtype, structure: PackedStructure, spec: Layer) -> C
     if dtype in FLOATS:
         weight = (rng.standard_normal(mask.shape) * mask).astype(FLOATS[dtype])
         x = rng.standard_normal((spec.columns, height, width)).astype(FLOATS[dtype])
-        packed = pack_float(weight, bias, structure, dtype, spec.groups)  # type: ignore[arg-type]
+        if structure == "depthwise":
+            packed = pack_depthwise_float(weight[:, 0], bias, dtype)  # type: ignore[arg-type]
+        else:
+            packed = pack_float(weight, bias, structure, dtype, spec.groups)  # type: ignore[arg-type]
         wide, wide_x = weight.astype(np.float64), x.astype(np.float64)
         r = convolve(wide_x, wide, spec) + bias[:, None, None]
         magnitude = convolve(np.abs(wide_x), np.abs(wide), spec) + np.abs(bias)[:, None, None] + 1
@@ -192,7 +204,10 @@ def layer_case(dtype: PackedDtype, structure: PackedStructure, spec: Layer) -> C
     # Scales such that outputs are spread over the codes and beyond, for a real output of a few units.
     scale = rng.random(spec.rows) * 4 / max(1.0, float(np.abs(sums).max()))
     y = None if spec.real else Quantization(float(rng.random() * 0.05 + 0.005), int(rng.integers(-128, 128)))
-    packed = pack_integer(weight, bias, scale, structure, zero_point, dtype, spec.groups)  # type: ignore[arg-type]
+    if structure == "depthwise":
+        packed = pack_depthwise_integer(weight[:, 0], bias, scale, zero_point)
+    else:
+        packed = pack_integer(weight, bias, scale, structure, zero_point, dtype, spec.groups)  # type: ignore[arg-type]
     planes = pack_quads(x8.reshape(spec.columns, -1).astype(np.int8), fill=int(rng.integers(-128, 128)))
     call = layer(
         packed,
@@ -291,7 +306,7 @@ def test_pointwise_equals_numpy(dtype: PackedDtype, structure: PackedStructure, 
     case.check(filled(case), 0x55)
 
 
-@pytest.mark.parametrize(("dtype", "structure"), MATRICES)
+@pytest.mark.parametrize(("dtype", "structure"), [*MATRICES, *DEPTHWISE])
 @deterministic
 @given(spec=windowed())
 def test_convolution_equals_numpy(dtype: PackedDtype, structure: PackedStructure, spec: Layer) -> None:
@@ -319,7 +334,7 @@ def all_cases() -> list[Case]:
     """Cases of every kernel."""
     return [
         layer_case(dtype, structure, replace(spec, seed=seed))
-        for dtype, structure in MATRICES
+        for dtype, structure in [*MATRICES, *DEPTHWISE]
         for seed, spec in enumerate(SHAPES)
     ]
 
@@ -358,6 +373,6 @@ def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:
     sources = sorted(map(str, SOURCES.glob("*.c")))
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
-    command = ["cc", "-std=c11", "-O1", "-g", "-march=native", *warnings, *sanitizers, *sources, "-o", str(program), "-lm"]
+    command = ["cc", "-std=c11", "-O0", "-g", "-march=native", *warnings, *sanitizers, *sources, "-o", str(program), "-lm"]
     subprocess.run(command, check=True)
     run_jobs([str(program)], all_cases(), tmp_path)
