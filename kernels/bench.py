@@ -49,17 +49,21 @@ class Settings:
         device: URL of the device; the target's own transport where None.
         cpu: number of the CPU to be pinned to; the last one of the core's kind where None.
         row_ms: time that repetitions of a row take, at least (11 are made in any case).
+        tries: how often a row is timed at most, while the clock is slower than it was.
         again: measure rows again that are there.
     """
 
     device: str | None = None
     cpu: int | None = None
     row_ms: float = 30.0
+    tries: int = 5
     again: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.row_ms <= 60e3:
             raise UserError(f"--row-ms {self.row_ms} is out of range: choose 0 to 60000 milliseconds.")
+        if not 1 <= self.tries <= 100:
+            raise UserError(f"--tries {self.tries} is out of range: choose 1 to 100.")
 
 
 @dataclass
@@ -108,7 +112,7 @@ def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settin
         known = _check_header(next(iter(device.run(f"./{_PROGRAM}", "list")), ""), url, info)
         outcome = Outcome(url, info, cpu)
         todo, reference = _todo(keys, known, path, info, settings.again, outcome)
-        _run(device, core, todo, reference, settings.row_ms, outcome, writer, update)
+        _run(device, core, todo, reference, settings, outcome, writer, update)
         outcome.unsteady = len(unsteady_keys(MeasuredRows.load(path).usable(toolchain.kernels_hash(), info.fingerprint)))
     return outcome
 
@@ -145,14 +149,12 @@ def choose_cpu(url: str, info: DeviceInfo, target: Target, core: Core, wanted: i
     if core.model in ARM_PARTS.values():
         if info.machine != "aarch64":
             raise UserError(
-                f"{url} is {info.machine}, but {target.name} {core.name} is a {core.model}: choose the right --device."
+                f"{url} is {info.machine}, but {core.name} of {target.name} a {core.model}: choose the right --device."
             )
         of_kind = [cpu.index for cpu in info.cpus if cpu.model == core.model]
         if not of_kind:
             there = ", ".join(sorted({cpu.model for cpu in info.cpus}))
-            raise UserError(
-                f"{url} has no {core.model}, the core {core.name} of {target.name}, but {there}: choose the right --target."
-            )
+            raise UserError(f"{url} has no {core.model} ({core.name} of {target.name}), but {there}: choose the right --target.")
     if wanted is None:
         if not of_kind:
             raise UserError(f"{url} does not list its CPUs: choose one with --cpu.")
@@ -216,7 +218,7 @@ def _run(
     core: Core,
     todo: Sequence[tuple[RowKey, Job]],
     reference: float,
-    row_ms: float,
+    settings: Settings,
     outcome: Outcome,
     writer: MeasuredWriter,
     update: Update,
@@ -229,7 +231,8 @@ def _run(
         device.put(jobs, _JOBS)
     update(0, len(todo), "")
     cache = int(2 * core.l2_kb * 1024)
-    lines = device.run(f"./{_PROGRAM}", _JOBS, str(outcome.cpu), str(cache), str(row_ms), str(reference))
+    numbers = (outcome.cpu, cache, settings.row_ms, reference, settings.tries)
+    lines = device.run(f"./{_PROGRAM}", _JOBS, *map(str, numbers))
     try:
         for number, value in enumerate(_rows(lines, device.url, outcome.info)):
             key, _ = todo[number] if number < len(todo) else (None, None)

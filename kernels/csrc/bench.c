@@ -1,4 +1,4 @@
-/* bench JOBS CPU CACHE MILLISECONDS REFERENCE: time kernels on one pinned CPU; or `bench list`: say which kernels there are.
+/* bench JOBS CPU CACHE MILLISECONDS REFERENCE TRIES: time kernels on one pinned CPU; or `bench list`: say which kernels there are.
  *
  * Prints lines of JSON, each as soon as it is known. The first says what this program and its CPU are. Then one for every job:
  *   {"job": 3, "ns": 812.5, "low": 810.0, "high": 840.2, "repetitions": 640, "sentinel": 27640, "tries": 1}
@@ -39,7 +39,6 @@
 #define FEWEST 11
 #define SHORTEST 20e3 /* ns that a sample takes at least */
 #define TOLERANCE 1.03
-#define TRIES 5
 #define ALIGNED(size) (((size) + 63) / 64 * 64)
 
 static const int32_t INTEGERS = offsetof(ac_problem, low) / sizeof(int64_t);
@@ -175,7 +174,7 @@ static const char *read_job(char *line, job *j, double *zeros, int64_t *groups) 
   }
   if (strtok(NULL, " \n") != NULL) return "too many numbers";
   if (!(*zeros >= 0.0 && *zeros < 1.0) || *groups < 1) return "zeros or groups out of range";
-  return NULL;
+  return ac_validate_sizes(j->kernel, &j->problem);
 }
 
 static void *part(char **at, int64_t size) {
@@ -188,10 +187,8 @@ static void *part(char **at, int64_t size) {
 static const char *make_sets(job *j, int64_t cache) {
   const ac_kernel *k = j->kernel;
   j->problem.counts = j->counts;
-  const char *wrong = ac_validate_sizes(k, &j->problem);
-  if (wrong != NULL) return wrong;
   j->lengths = ac_required(k, &j->problem, j->blocks);
-  wrong = ac_validate(k, &j->problem, &j->lengths, j->indices);
+  const char *wrong = ac_validate(k, &j->problem, &j->lengths, j->indices);
   if (wrong != NULL) return wrong;
   const ac_lengths *n = &j->lengths;
   const int64_t offsets = ac_offset_count(k, &j->problem, j->blocks) * (int64_t)sizeof(int32_t);
@@ -260,7 +257,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 static double fastest = INFINITY;
-static int patience = TRIES;
+static long most_tries, patience;
 
 static double watched_sentinel(void) {
   const double took = sentinel();
@@ -271,7 +268,7 @@ static double watched_sentinel(void) {
 static void time_job(int64_t number, job *j, double milliseconds) {
   double times[SAMPLES], slowest;
   int64_t samples, calls, next = 0;
-  for (int tries = 1;; tries++) {
+  for (long tries = 1;; tries++) {
     const double before = watched_sentinel();
     double once = INFINITY; /* warms up code, scratch and clock */
     for (int i = 0; i < 3; i++, next++) {
@@ -287,14 +284,14 @@ static void time_job(int64_t number, job *j, double milliseconds) {
     slowest = before > after ? before : after;
     const int steady = slowest <= TOLERANCE * fastest;
     if (steady || tries >= patience) {
-      patience = steady ? TRIES : 1;
+      patience = steady ? most_tries : 1;
       qsort(times, (size_t)samples, sizeof *times, ascending);
-      printf("{\"job\": %lld, \"ns\": %.2f, \"low\": %.2f, \"high\": %.2f, \"repetitions\": %lld, \"sentinel\": %.0f, \"tries\": %d}\n",
+      printf("{\"job\": %lld, \"ns\": %.2f, \"low\": %.2f, \"high\": %.2f, \"repetitions\": %lld, \"sentinel\": %.0f, \"tries\": %ld}\n",
              (long long)number, times[samples / 2], times[samples / 10], times[samples - 1 - samples / 10],
              (long long)(samples * calls), slowest, tries);
       return;
     }
-    pause_for(0.25 * tries * tries);
+    pause_for(0.25 * (double)(tries * tries));
   }
 }
 
@@ -319,13 +316,15 @@ int main(int argc, char **argv) {
     print_header(-1);
     return 0;
   }
-  if (argc != 6) fail("usage: bench JOBS CPU CACHE MILLISECONDS REFERENCE, or bench list", "");
+  if (argc != 7) fail("usage: bench JOBS CPU CACHE MILLISECONDS REFERENCE TRIES, or bench list", "");
   const long cpu = strtol(argv[2], NULL, 10);
   const int64_t cache = strtoll(argv[3], NULL, 10);
   const double milliseconds = strtod(argv[4], NULL), reference = strtod(argv[5], NULL);
+  most_tries = strtol(argv[6], NULL, 10);
   if (cpu < 0 || cpu >= CPU_SETSIZE || cache < 1 || cache > LARGEST || !(milliseconds >= 0.0) ||
-      !(reference >= 0.0))
+      !(reference >= 0.0) || most_tries < 1 || most_tries > 100)
     fail("arguments out of range", "");
+  patience = most_tries;
   FILE *file = fopen(argv[1], "r");
   if (file == NULL) fail("cannot open ", argv[1]);
   cpu_set_t only;

@@ -309,6 +309,7 @@ def bench(
     cpu: Annotated[int | None, typer.Option(help="Number of the CPU; the last one of the core's kind by default.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Common shapes of all kernels instead of those of a task.")] = False,
     row_ms: Annotated[float, typer.Option(help="Milliseconds in which a row is repeated.")] = 30.0,
+    tries: Annotated[int, typer.Option(help="How often a row is timed at most, while the device's clock is slower than usual.")] = 5,
     again: Annotated[bool, typer.Option("--again", help="Measure rows again that are measured already.")] = False,
 ) -> None:
     """Measure a device: the times of all kernels that a task can use, for searches on that target from then on.
@@ -326,7 +327,7 @@ def bench(
     from .kernels.table import LatencyTable
     from .kernels.targets import load_target
 
-    settings = Settings(device, cpu, row_ms, again)
+    settings = Settings(device, cpu, row_ms, tries, again)
     console = Console()
     phases = Phases(_Display(console))
     chosen = load_target(target)
