@@ -62,6 +62,13 @@ def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Jo
     return Job(kernel, sparsity, geometry.groups if op in ("conv", "linear") else 1, problem)
 
 
+def has_kernel(geometry: Geometry, structure: str, bits: int) -> bool:
+    """Whether the kernels compute an op that the analytic model has a time for."""
+    if geometry.op not in ("conv", "linear"):
+        return True
+    return job_of(geometry, structure, 0.0, bits).kernel in {kernel for kernel, _ in KERNELS.values()}
+
+
 def _sizes(geometry: Geometry) -> Problem:
     height, width = geometry.in_height, geometry.in_width
     out_height, out_width = geometry.out_height, geometry.out_width

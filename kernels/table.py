@@ -31,6 +31,7 @@ from . import core_model
 from .core_model import FITTED, Calibration
 from .devices import this_machine
 from .geometry import Geometry, KernelOp
+from .jobs import has_kernel
 from .targets import Core, Target, target_from_json
 from .toolchain import kernels_hash
 
@@ -166,7 +167,13 @@ class LatencyTable:
         return LatencyTable(target, chosen, measured=usable, notice=notice)
 
     def supports(self, geometry: Geometry, structure: str, bits: int) -> bool:
-        """Whether `row` has an answer. `channel` has none: ask for `dense` at the smaller geometry."""
+        """Whether `row` has an answer. `channel` has none: ask for `dense` at the smaller geometry.
+
+        On a core that has been measured, weights for which there is no kernel yet have none either: such a row would be modelled
+        among measured ones, and a model's optimism would win every comparison.
+        """
+        if self._given and not has_kernel(geometry, structure, bits):
+            return False
         return core_model.supports(geometry, structure, bits, self.core)
 
     def row(self, geometry: Geometry, structure: str, sparsity: float, bits: int) -> Row:

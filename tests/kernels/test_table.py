@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from autocompress.errors import UserError
 from autocompress.kernels.devices import this_machine
 from autocompress.kernels.geometry import Geometry
+from autocompress.kernels.packing import KERNELS
 from autocompress.kernels.table import (
     LatencyTable,
     MeasuredRows,
@@ -101,6 +102,13 @@ def test_measured_rows_take_precedence(data_folder: Path) -> None:
     assert table.source == "modelled"
     assert table.note.startswith("1 times measured on pixel7 X1, 1 other times asked for. The others are modelled (")
     assert LatencyTable.for_target(PIXEL7, "A78").row(CONV, "dense", 0.0, 8).source == "modelled"
+
+
+def test_a_measured_core_offers_only_what_has_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(KERNELS, ("int8", "block1x4"))
+    assert LatencyTable(PIXEL7, PIXEL7.core()).supports(CONV, "block1x4", 8)
+    assert not measured_table().supports(CONV, "block1x4", 8)
+    assert measured_table().supports(CONV, "block4x4", 8)
 
 
 def test_rows_of_another_core_are_refused() -> None:
