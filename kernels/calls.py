@@ -19,7 +19,7 @@ from .arithmetic import ACTIVATIONS
 from .packing import QUAD, Packed
 
 Size = tuple[int, int]
-FloatName = Literal["f32", "f16", "s8"]
+TypeName = Literal["f32", "f16", "s8"]
 
 #: Element types of activations, by the prefix of a kernel's name.
 TYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "s8": np.dtype("i1")}
@@ -119,7 +119,7 @@ class Call:
     def y_shape(self) -> tuple[int, ...]:
         """Shape of the output, gaps included."""
         rows, plane = self.problem.rows, self.problem.y_plane
-        return (rows, plane) if self.y_dtype.itemsize > 1 else (-(-rows // QUAD), plane, QUAD)
+        return (rows, plane) if self.y_dtype.itemsize > 1 else (-(-(self.problem.y_lane + rows) // QUAD), plane, QUAD)
 
 
 def layer(
@@ -194,6 +194,132 @@ def layer(
     return _checked(call)
 
 
+def elementwise(
+    op: Literal["add", "mul", "activation", "copy", "global_pool"],
+    x: NDArray[Any],
+    size: Size,
+    channels: int,
+    *,
+    x2: NDArray[Any] | None = None,
+    activation: str = "none",
+    constants: Sequence[float] = (),
+    x_format: Quantization | None = None,
+    x2_format: Quantization | None = None,
+    y_format: Quantization | None = None,
+    x_lane: int = 0,
+    y_lane: int = 0,
+    y_plane: int | None = None,
+) -> Call:
+    """An op without weights whose output has the type of its input.
+
+    Args:
+        x: input planes.
+        size: height and width of x.
+        x2: the other operand of add and mul, of the shape of x; or (planes, 1, ...), which is used for the whole plane.
+        activation, constants: applied to the result, as in `layer`; not to a copy in float.
+        x_format, x2_format, y_format: of int8 tensors.
+        x_lane, y_lane: channel of the first int8 quad at which a copy begins to read and write.
+
+    Raises:
+        UserError: arrays or sizes that do not fit together, or an unknown activation.
+    """
+    problem = _problem(channels, channels, x, size, (1, 1) if op == "global_pool" else size, y_plane)
+    problem = replace(problem, x_lane=x_lane, y_lane=y_lane)
+    if x2 is not None:
+        problem = replace(problem, x2_plane=x2.shape[1], gate=int(x2.shape[1] == 1))
+    problem = _formatted(_activated(problem, activation, constants, y_format), x_format, x2_format, y_format, op == "add")
+    call = Call(f"{_type_name(x)}_{op}", problem, x)
+    return _checked(call if x2 is None else replace(call, x2=x2))
+
+
+def convert(
+    x: NDArray[Any],
+    to: TypeName,
+    size: Size,
+    channels: int,
+    *,
+    x_format: Quantization | None = None,
+    y_format: Quantization | None = None,
+    y_plane: int | None = None,
+) -> Call:
+    """A tensor in another element type; arguments and errors as in `elementwise`."""
+    problem = _problem(channels, channels, x, size, size, y_plane)
+    problem = _formatted(_activated(problem, "none", (), y_format), x_format, None, y_format)
+    return _checked(Call(f"{_type_name(x)}_to_{to}", problem, x))
+
+
+def pool(
+    op: Literal["max_pool", "avg_pool"],
+    x: NDArray[Any],
+    x_size: Size,
+    channels: int,
+    kernel: Size,
+    *,
+    stride: Size = (1, 1),
+    dilation: Size = (1, 1),
+    padding: Size = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+    x_format: Quantization | None = None,
+    y_format: Quantization | None = None,
+    y_plane: int | None = None,
+) -> Call:
+    """Pooling as torch.nn.functional does it; arguments as there, all others and errors as in `elementwise`.
+
+    Max pooling leaves the format of int8 tensors as it is.
+    """
+    sizes = [
+        _pooled(side, before, (window - 1) * apart + 1, step, ceil_mode)
+        for side, before, window, apart, step in zip(x_size, padding, kernel, dilation, stride, strict=True)
+    ]
+    problem = replace(
+        _problem(channels, channels, x, x_size, (sizes[0], sizes[1]), y_plane),
+        kernel_height=kernel[0],
+        kernel_width=kernel[1],
+        stride_height=stride[0],
+        stride_width=stride[1],
+        dilation_height=dilation[0],
+        dilation_width=dilation[1],
+        pad_top=padding[0],
+        pad_left=padding[1],
+        count_height=padding[0] if count_include_pad else 0,
+        count_width=padding[1] if count_include_pad else 0,
+        divisor=divisor or 0,
+    )
+    problem = _formatted(_activated(problem, "none", (), y_format), x_format, None, y_format)
+    return _checked(Call(f"{_type_name(x)}_{op}", problem, x))
+
+
+def _pooled(size: int, padding: int, reach: int, stride: int, ceil_mode: bool) -> int:
+    """Outputs along one side; a window may not begin behind the input and its left padding."""
+    left = size + 2 * padding - reach
+    count = (left + (stride - 1 if ceil_mode else 0)) // stride + 1
+    return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count
+
+
+def _type_name(x: NDArray[Any]) -> str:
+    names = [name for name, dtype in TYPES.items() if dtype == x.dtype]
+    if not names:
+        raise UserError(f"the kernels have no tensors of {x.dtype}: use float32, float16 or int8")
+    return names[0]
+
+
+def _formatted(
+    problem: Problem, x: Quantization | None, x2: Quantization | None, y: Quantization | None, is_sum: bool = False
+) -> Problem:
+    """With the scales and zero points of an op without weights; divided by the output's scale if the activation does not bend."""
+    first, second = x or Quantization(), x2 or Quantization()
+    divisor = y.scale if y is not None and problem.activation <= 1 else 1.0
+    return replace(
+        problem,
+        x_scale=first.scale / divisor,
+        x2_scale=second.scale / divisor if is_sum else second.scale,
+        x_zero_point=first.zero_point,
+        x2_zero_point=second.zero_point,
+    )
+
+
 def _problem(rows: int, columns: int, x: NDArray[Any], x_size: Size, y_size: Size, y_plane: int | None) -> Problem:
     plane = x.shape[1] if x.ndim > 1 else 0
     pixels = y_size[0] * y_size[1]
@@ -221,10 +347,15 @@ def _activated(problem: Problem, activation: str, constants: Sequence[float], y:
 def _checked(call: Call) -> Call:
     """The call, if its arrays are what the kernel reads."""
     p = call.problem
-    planes = (-(-p.columns // QUAD), p.x_plane, QUAD) if call.kernel.startswith("s") else (p.columns, p.x_plane)
-    dtype = TYPES["s8" if call.kernel.startswith("s") else call.kernel.split("_")[0]]
-    if call.x.shape != planes or call.x.dtype != dtype or 0 in planes:
-        raise UserError(f"the input is {call.x.dtype} of shape {call.x.shape}: give {dtype} of shape {planes}, no side 0")
+    quads = call.kernel.startswith("s")
+    planes = -(-(p.x_lane + p.columns) // QUAD) if quads else p.columns
+    dtype = TYPES["s8" if quads else call.kernel.split("_")[0]]
+    for name, array, plane in (("input", call.x, p.x_plane), ("second input", call.x2, p.x2_plane)):
+        shape = (planes, plane, QUAD) if quads else (planes, plane)
+        if name != "input" and not plane:
+            continue
+        if array.shape != shape or array.dtype != dtype or 0 in shape:
+            raise UserError(f"the {name} is {array.dtype} of shape {array.shape}: give {dtype} of shape {shape}, no side 0")
     if not all(array.flags.c_contiguous for array in call.buffers):
         raise UserError("the pixels of the input are not next to each other: use numpy.ascontiguousarray")
     return call

@@ -27,6 +27,7 @@ KERNELS: dict[tuple[PackedDtype, PackedStructure], tuple[str, tuple[int, int]]] 
     ("int8", "dense"): ("s8_dense", (4, 4)),
     ("int8", "block4x4"): ("s8_block4x4", (4, 4)),
     ("int8", "block1x4"): ("s8_block1x4", (1, 4)),
+    ("int4", "dense"): ("s8_dense_w4", (4, 4)),
 }
 
 #: Rows are padded to a multiple of this, and int8 columns too.
@@ -121,16 +122,19 @@ def pack_integer(
         bias: shape (rows,), real numbers.
         scale: shape (rows,) or scalar: x scale * weight scale.
         x_zero_point: the integer that stands for 0 in the input, and that pads it.
-        groups: as in `pack_float`.
+        groups: as in `pack_float`; with more than one, int4 weights are packed as int8.
 
     Raises:
         UserError: wrong shapes, values out of range, sums that could overflow int32, or no kernel for `structure`.
     """
     matrix, vector = _checked(weight, bias, structure, dtype, groups)
     wide, scales = _integers(matrix, scale, x_zero_point, 127 if dtype == "int8" else 7)
-    structure = "block4x4" if groups > 1 and structure == "dense" else structure
+    if groups > 1:
+        dtype, structure = "int8", "block4x4" if structure == "dense" else structure
     cube = _cube(wide, groups)
     weights, counts, indices = _blocks(cube.astype(np.int8), dtype, structure)
+    if dtype == "int4":
+        weights = _pack_nibbles(weights.reshape(-(-len(cube) // QUAD), -1, QUAD * QUAD))
     start = _padded(-x_zero_point * cube.sum((1, 2)))
     rows, _, columns = cube.shape
     return Packed(
@@ -220,7 +224,10 @@ def unpack(packed: Packed) -> tuple[NDArray[Any], NDArray[np.float64]]:
         return taps.reshape(packed.rows, height, width), bias
     block_rows, block_columns = KERNELS[packed.dtype, packed.structure][1]
     row_blocks, column_blocks = -(-packed.rows // QUAD) * QUAD // block_rows, -(-packed.columns // block_columns)
-    kept = packed.weights.reshape(-1, block_rows, block_columns)
+    weights = packed.weights
+    if packed.dtype == "int4":
+        weights = _unpack_nibbles(weights.reshape(row_blocks, -1, QUAD * QUAD), window * column_blocks)
+    kept = weights.reshape(-1, block_rows, block_columns)
     blocks = np.zeros((row_blocks, window * column_blocks, block_rows, block_columns), kept.dtype)
     if packed.structure == "dense":
         blocks[:] = kept.reshape(blocks.shape)
@@ -263,9 +270,9 @@ def _checked(
         raise UserError(f"{array.shape[0]} output channels cannot be cut into {groups} groups: use a divisor")
     if not np.isfinite(vector).all() or not np.isfinite(array).all():
         raise UserError("a weight or bias is not finite: check the layer for NaN and infinity")
-    if (dtype, structure) not in KERNELS or (dtype == "int4" and groups > 1):
+    if (dtype, structure) not in KERNELS:
         offered = ", ".join(name for kind, name in KERNELS if kind == dtype)
-        raise UserError(f"there is no {dtype} kernel for structure {structure} in {groups} groups: use one of {offered}")
+        raise UserError(f"there is no {dtype} kernel for structure {structure}: use one of {offered}")
     return array, vector
 
 
@@ -326,6 +333,17 @@ def _blocks(cube: NDArray[Any], dtype: PackedDtype, structure: PackedStructure) 
         return np.ascontiguousarray(blocks).reshape(-1), np.zeros(0, np.int32), np.zeros(0, np.int32)
     kept = (blocks != 0).any((2, 3))
     return blocks[kept].reshape(-1), kept.sum(1, dtype=np.int32), np.nonzero(kept)[1].astype(np.int32)
+
+
+def _pack_nibbles(blocks: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(rows of blocks, blocks, 16) as bytes that hold the weights of two blocks each; csrc/s8_dense_w4.c."""
+    even = np.pad(blocks, ((0, 0), (0, blocks.shape[1] % 2), (0, 0)))
+    return ((even[:, ::2] & 15) | (even[:, 1::2] << 4)).reshape(-1)
+
+
+def _unpack_nibbles(pairs: NDArray[np.int8], blocks: int) -> NDArray[np.int8]:
+    """The inverse of `_pack_nibbles`."""
+    return np.stack([(pairs << 4) >> 4, pairs >> 4], 2).reshape(len(pairs), -1, QUAD * QUAD)[:, :blocks]
 
 
 def _padded(values: NDArray[Any]) -> NDArray[Any]:

@@ -5,6 +5,7 @@
  *
  *   element                 what lies in memory          ELEMENTS(lanes)  a vector of it
  *   real                    what is computed with        REALS(lanes)     a vector of it
+ *   MASKS(lanes)            what comparing two REALS gives
  *   REAL_LANES              lanes of the widest vector
  */
 #include "activation.h"
@@ -20,6 +21,7 @@ typedef float real;
 #define ac_pad ac_pad4
 #define ac_slack ac_slack4
 #define ac_scatter ac_scatter4
+#define AC_BITS(bits) (bits)
 #else
 typedef _Float16 element;
 #define ELEMENTS(lanes) AC_JOIN(f16x, lanes)
@@ -27,6 +29,7 @@ typedef _Float16 element;
 #define ac_pad ac_pad2
 #define ac_slack ac_slack2
 #define ac_scatter ac_scatter2
+#define AC_BITS(bits) (uint16_t)(bits)
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 #define AC_NATIVE_HALF 1
 typedef _Float16 real;
@@ -37,6 +40,12 @@ typedef float real;
 #define REALS(lanes) AC_JOIN(f32x, lanes)
 #define REAL_LANES AC_F32_LANES
 #endif
+#endif
+
+#if defined(AC_NATIVE_HALF)
+#define MASKS(lanes) AC_JOIN(i16x, lanes)
+#else
+#define MASKS(lanes) AC_JOIN(i32x, lanes)
 #endif
 
 #define LOAD_REALS(lanes, pointer) __builtin_convertvector(AC_LOAD(ELEMENTS(lanes), pointer), REALS(lanes))

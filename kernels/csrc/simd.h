@@ -47,6 +47,7 @@ typedef int16_t i16x16 __attribute__((vector_size(32)));
 typedef int8_t i8x4 __attribute__((vector_size(4)));
 typedef int8_t i8x8 __attribute__((vector_size(8)));
 typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int8_t i8x32 __attribute__((vector_size(32)));
 typedef _Float16 f16x4 __attribute__((vector_size(8)));
 typedef _Float16 f16x8 __attribute__((vector_size(16)));

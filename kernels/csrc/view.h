@@ -30,6 +30,9 @@ typedef struct {
   int64_t pixel, row, column, width;
 } ac_place;
 
+/* Bytes of scratch that s8_dense_w4 unpacks its weights into: a multiple of 64. */
+int64_t ac_s4_unpacked_bytes(const ac_problem *p);
+
 ac_view ac_view_of(const ac_problem *p);
 
 /* Offset of a position of the window from the output's position. */

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from autocompress.kernels.arithmetic import ACTIVATIONS, requantise
-from autocompress.kernels.calls import Call, Quantization, layer
-from autocompress.kernels.native import Library, Prepared, read_outputs, run, write_jobs
+from autocompress.kernels.arithmetic import ACTIVATIONS, bend, fma, quantise, requantise
+from autocompress.kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, layer, pool
+from autocompress.kernels.native import Library, Prepared, host_library, read_outputs, run, write_jobs
 from autocompress.kernels.packing import (
     KERNELS,
     PackedDtype,
@@ -245,6 +245,166 @@ def integer_outputs(sums: NDArray[np.int64], call: Call, y: Quantization, spec: 
     )
 
 
+@dataclass(frozen=True)
+class Op:
+    """What decides a case of an op without weights."""
+
+    op: Literal["add", "mul", "activation", "copy", "global_pool", "max_pool", "avg_pool", "convert"] = "add"
+    channels: int = 5
+    size: tuple[int, int] = (3, 4)
+    gate: bool = False
+    activation: str = "none"
+    lanes: tuple[int, int] = (0, 0)
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor: int | None = None
+    gap: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Random activations: as the kernel reads them, and their values (codes less zero point for int8) as (channels, pixels)."""
+
+    planes: NDArray[Any]
+    values: NDArray[Any]
+    format: Quantization | None
+
+
+def tensor(rng: np.random.Generator, dtype: TypeName, channels: int, pixels: int, gap: int, lane: int = 0) -> Tensor:
+    """`lane` channels before the first one belong to someone else."""
+    if dtype != "s8":
+        x = rng.standard_normal((channels, pixels)).astype(TYPES[dtype])
+        return Tensor(with_gap(x, gap), x, None)
+    codes = rng.integers(-128, 128, (lane + channels, pixels)).astype(np.int8)
+    form = Quantization(float(rng.random() * 0.05 + 0.005), int(rng.integers(-128, 128)))
+    return Tensor(with_gap(pack_quads(codes), gap), codes[lane:].astype(np.int64) - form.zero_point, form)
+
+
+def finish(dtype: TypeName, r: NDArray[Any], spec: Op, y: Quantization | None, call: Call) -> Case:
+    """The case of an op that computes `r` (for int8, as the kernel does it in float32) before its activation."""
+    if y is None or dtype != "s8":
+        expected = activate(r.astype(np.float64), spec.activation)
+        return Case(call, expected, (1e-5 if dtype == "f32" else 4e-3) * (np.abs(r) + 1))
+    name, low, high = spec.activation, -128.0, 127.0
+    if name == "relu":
+        low = float(y.zero_point)
+    elif name == "clamp":
+        low, high = (float(np.clip(round(bound / y.scale) + y.zero_point, -128, 127)) for bound in CONSTANTS["clamp"])
+    elif name != "none":
+        r = bend(r, name, CONSTANTS.get(name, (0.0,))[0]) * np.float32(1 / y.scale)
+    return Case(call, quantise(r, y.zero_point, low, high), None)
+
+
+def op_case(dtype: TypeName, spec: Op) -> Case:
+    """A random op without weights and its output."""
+    rng = np.random.default_rng(spec.seed)
+    pixels = spec.size[0] * spec.size[1]
+    x = tensor(rng, dtype, spec.channels, pixels, spec.gap, spec.lanes[0])
+    x2 = tensor(rng, dtype, spec.channels, 1 if spec.gate else pixels, 0 if spec.gate else spec.gap)
+    y = Quantization(float(rng.random() * 0.05 + 0.005), int(rng.integers(-128, 128))) if dtype == "s8" else None
+    if spec.op in ("max_pool", "avg_pool"):
+        return pool_case(dtype, spec, x, y)
+    outputs = 1 if spec.op == "global_pool" else pixels
+    call = elementwise(
+        spec.op,  # type: ignore[arg-type]
+        x.planes,
+        spec.size,
+        spec.channels,
+        x2=x2.planes if spec.op in ("add", "mul") else None,
+        activation=spec.activation,
+        constants=CONSTANTS.get(spec.activation, ()),
+        x_format=x.format,
+        x2_format=x2.format,
+        y_format=y,
+        x_lane=spec.lanes[0],
+        y_lane=spec.lanes[1],
+        y_plane=outputs + spec.gap,
+    )
+    return finish(dtype, op_result(spec, x.values, x2.values, call if dtype == "s8" else None), spec, y, call)
+
+
+def op_result(spec: Op, a: NDArray[Any], b: NDArray[Any], call: Call | None) -> NDArray[Any]:
+    """The result before the activation; of codes (with a call) in the float32 operations of csrc/ac_kernels.h."""
+    if call is None:
+        wide, other = a.astype(np.float64), b.astype(np.float64)
+        results = {"add": wide + other, "mul": wide * other, "global_pool": wide.mean(1, keepdims=True)}
+        return results.get(spec.op, wide)
+    x_scale, x2_scale = np.float32(call.problem.x_scale), np.float32(call.problem.x2_scale)
+    if spec.op == "add":
+        return fma(a.astype(np.float32), x_scale, b.astype(np.float32) * x2_scale)
+    if spec.op == "mul":
+        return (a * b).astype(np.float32) * (x_scale * x2_scale)
+    if spec.op == "global_pool":
+        return a.sum(1, keepdims=True).astype(np.float32) * (x_scale / np.float32(a.shape[1]))
+    return a.astype(np.float32) * x_scale
+
+
+def pool_case(dtype: TypeName, spec: Op, x: Tensor, y: Quantization | None) -> Case:
+    """Pooling, window by window."""
+    call = pool(
+        spec.op,  # type: ignore[arg-type]
+        x.planes,
+        spec.size,
+        spec.channels,
+        spec.kernel,
+        stride=spec.stride,
+        dilation=spec.dilation,
+        padding=spec.padding,
+        ceil_mode=spec.ceil_mode,
+        count_include_pad=spec.count_include_pad,
+        divisor=spec.divisor,
+        x_format=x.format,
+        y_format=y,
+    )
+    call = replace(call, problem=replace(call.problem, y_plane=call.problem.y_plane + spec.gap))
+    height, width = call.problem.y_height, call.problem.y_width
+    planes = x.values.reshape(spec.channels, *spec.size)
+    is_max = spec.op == "max_pool"
+    results = np.zeros((spec.channels, height, width), np.float32 if dtype == "s8" else np.float64)
+    for row in range(height):
+        for column in range(width):
+            starts = (row * spec.stride[0] - spec.padding[0], column * spec.stride[1] - spec.padding[1])
+            lines = [start + np.arange(k) * d for start, k, d in zip(starts, spec.kernel, spec.dilation, strict=True)]
+            inside = [line[(line >= 0) & (line < side)] for line, side in zip(lines, spec.size, strict=True)]
+            window = planes[:, inside[0][:, None], inside[1]].reshape(spec.channels, -1)
+            if is_max:
+                results[:, row, column] = window.max(1)
+                continue
+            extra = spec.padding if spec.count_include_pad else (0, 0)
+            counts = [
+                int(((line >= -more) & (line < side + more)).sum())
+                for line, side, more in zip(lines, spec.size, extra, strict=True)
+            ]
+            divisor = spec.divisor or counts[0] * counts[1]
+            sums = window.astype(np.float64).sum(1)
+            if dtype == "s8":
+                results[:, row, column] = sums.astype(np.float32) * (np.float32(call.problem.x_scale) / np.float32(divisor))
+            else:
+                results[:, row, column] = sums / divisor
+    flat = results.reshape(spec.channels, -1)
+    if is_max and x.format is not None:
+        return Case(call, (flat + x.format.zero_point).astype(np.int8), None)
+    return finish(dtype, flat, spec, y, call)
+
+
+def convert_case(source: TypeName, to: TypeName, spec: Op) -> Case:
+    """A conversion between element types."""
+    rng = np.random.default_rng(spec.seed)
+    pixels = spec.size[0] * spec.size[1]
+    x = tensor(rng, source, spec.channels, pixels, spec.gap)
+    y = Quantization(float(rng.random() * 0.05 + 0.005), int(rng.integers(-128, 128))) if to == "s8" else None
+    call = convert(x.planes, to, spec.size, spec.channels, x_format=x.format, y_format=y, y_plane=pixels + spec.gap)
+    r = x.values.astype(np.float32) * np.float32(call.problem.x_scale)
+    if y is not None:
+        return Case(call, quantise(r, y.zero_point), None)
+    return Case(call, r.astype(TYPES[to]).astype(np.float64), np.full(r.shape, 1e-7))
+
+
 activations = st.sampled_from(["none", "relu", "clamp", *ACTIVATIONS[2:]])
 densities = st.sampled_from([0.0, 0.02, 0.3, 0.7, 1.0])
 channels = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 12, 17, 33])
@@ -314,6 +474,88 @@ def test_convolution_equals_numpy(dtype: PackedDtype, structure: PackedStructure
     case.check(filled(case), 0x55)
 
 
+@st.composite
+def elementwise_specs(draw: st.DrawFn, op: Any) -> Op:
+    lanes = (draw(st.integers(0, 3)), draw(st.integers(0, 3))) if op == "copy" else (0, 0)
+    return Op(
+        op,
+        channels=draw(st.integers(1, 9)),
+        size=(draw(st.integers(1, 5)), draw(st.integers(1, 12))),
+        gate=draw(st.booleans()),
+        activation="none" if op == "copy" else draw(activations),
+        lanes=lanes,
+        gap=draw(gaps),
+        seed=draw(seeds),
+    )
+
+
+@st.composite
+def pool_specs(draw: st.DrawFn, op: Any) -> Op:
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2))) if op == "max_pool" else (1, 1)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    return Op(
+        op,
+        channels=draw(st.integers(1, 6)),
+        size=(reach[0] + draw(st.integers(0, 9)), reach[1] + draw(st.integers(0, 17))),
+        kernel=kernel,
+        dilation=dilation,
+        stride=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        padding=(draw(st.integers(0, kernel[0] // 2)), draw(st.integers(0, kernel[1] // 2))),
+        ceil_mode=draw(st.booleans()),
+        count_include_pad=draw(st.booleans()),
+        divisor=draw(st.sampled_from([None, None, 3])),
+        gap=draw(gaps),
+        seed=draw(seeds),
+    )
+
+
+@pytest.mark.parametrize("op", ["add", "mul", "activation", "copy", "global_pool"])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "s8"])
+@deterministic
+@given(data=st.data())
+def test_elementwise_equals_numpy(dtype: TypeName, op: str, data: st.DataObject) -> None:
+    spec = data.draw(elementwise_specs(op))
+    if dtype != "s8":
+        spec = replace(spec, lanes=(0, 0))
+    case = op_case(dtype, spec)
+    output = filled(case)
+    if spec.lanes == (0, 0):
+        case.check(output, 0x55)
+    else:
+        # What lies before the copy's first channel belongs to another tensor.
+        channels = unpack_quads(output[:, : case.expected.shape[1]], spec.lanes[1] + spec.channels)
+        assert (channels[: spec.lanes[1]] == 0x55).all()
+        np.testing.assert_array_equal(channels[spec.lanes[1] :], case.expected)
+
+
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "s8"])
+@deterministic
+@given(data=st.data())
+def test_pooling_equals_numpy(dtype: TypeName, op: str, data: st.DataObject) -> None:
+    case = op_case(dtype, data.draw(pool_specs(op)))
+    case.check(filled(case), 0x55)
+
+
+CONVERSIONS: list[tuple[TypeName, TypeName]] = [
+    ("f32", "f16"),
+    ("f32", "s8"),
+    ("f16", "f32"),
+    ("f16", "s8"),
+    ("s8", "f32"),
+    ("s8", "f16"),
+]
+
+
+@pytest.mark.parametrize(("source", "to"), CONVERSIONS)
+@deterministic
+@given(channels=st.integers(1, 9), pixels=st.integers(1, 40), gap=gaps, seed=seeds)
+def test_conversion_equals_numpy(source: TypeName, to: TypeName, channels: int, pixels: int, gap: int, seed: int) -> None:
+    case = convert_case(source, to, Op("convert", channels, (1, pixels), gap=gap, seed=seed))
+    case.check(filled(case), 0x55)
+
+
 #: Shapes for builds that take longer to run: every tile width and tail of every machine, and the windows of real layers.
 SHAPES = (
     Layer(1, 1, (1, 1)),
@@ -330,18 +572,37 @@ SHAPES = (
 )
 
 
+OPS = (
+    Op("add", 5, (7, 7), activation="relu"),
+    Op("add", 4, (1, 33), gate=True, gap=3),
+    Op("mul", 6, (5, 5), gate=True, activation="hardswish"),
+    Op("mul", 3, (1, 1)),
+    *(Op("activation", 5, (3, 7), activation=name, gap=1) for name in ("clamp", *ACTIVATIONS[2:])),
+    Op("copy", 9, (3, 5), gap=2),
+    Op("global_pool", 7, (7, 7)),
+    Op("global_pool", 2, (1, 3), activation="sigmoid"),
+    Op("max_pool", 5, (13, 15), kernel=(3, 3), stride=(2, 2), padding=(1, 1), gap=1),
+    Op("max_pool", 3, (9, 9), kernel=(2, 2), stride=(2, 2), ceil_mode=True),
+    Op("avg_pool", 5, (13, 15), kernel=(3, 3), stride=(2, 2), padding=(1, 1), count_include_pad=False),
+    Op("avg_pool", 6, (14, 14), kernel=(7, 7)),
+    Op("avg_pool", 3, (8, 9), kernel=(3, 2), stride=(2, 3), padding=(1, 1), ceil_mode=True, gap=1),
+)
+
+
 def all_cases() -> list[Case]:
     """Cases of every kernel."""
-    return [
+    layers = [
         layer_case(dtype, structure, replace(spec, seed=seed))
         for dtype, structure in [*MATRICES, *DEPTHWISE]
         for seed, spec in enumerate(SHAPES)
     ]
+    types: list[TypeName] = ["f32", "f16", "s8"]
+    ops = [op_case(dtype, replace(spec, seed=seed)) for dtype in types for seed, spec in enumerate(OPS)]
+    conversions = [convert_case(*types, Op("convert", 7, (3, 7), gap=gap)) for types in CONVERSIONS for gap in (0, 2)]
+    return layers + ops + conversions
 
 
-@pytest.mark.parametrize(
-    ("cpu", "flags"), [("baseline", ()), ("native", ("-DAC_F32_LANES=16",)), ("native", ("-DAC_F32_LANES=4",))]
-)
+@pytest.mark.parametrize(("cpu", "flags"), [("baseline", ()), ("native", ("-DAC_F32_LANES=16",))])
 def test_other_vector_widths_equal_numpy(cpu: str, flags: Sequence[str]) -> None:
     library = Library(build(HOST, cpu, flags))
     for case in all_cases():
@@ -376,3 +637,7 @@ def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:
     command = ["cc", "-std=c11", "-O0", "-g", "-march=native", *warnings, *sanitizers, *sources, "-o", str(program), "-lm"]
     subprocess.run(command, check=True)
     run_jobs([str(program)], all_cases(), tmp_path)
+
+
+def test_every_kernel_has_cases() -> None:
+    assert {case.call.kernel for case in all_cases()} == set(host_library().names())
