@@ -13,9 +13,9 @@ from .geometry import Geometry
 from .packing import KERNELS, PackedDtype
 
 _DTYPES: dict[int, PackedDtype] = {32: "fp32", 16: "fp16", 8: "int8"}
-_PREFIXES: dict[PackedDtype, str] = {"fp32": "f32", "fp16": "f16", "int8": "s8", "int4": "s4"}
+_PREFIXES: dict[PackedDtype, str] = {"fp32": "f32", "fp16": "f16", "int8": "s8", "int4": "s8"}
 #: Structure as which a dense convolution of several groups is packed: dense in its group is sparse in the whole.
-_GROUPED = {"fp32": "block4x1", "fp16": "block4x1", "int8": "block4x4", "int4": "block4x4"}
+_GROUPED = {"fp32": "block4x1", "fp16": "block4x1", "int8": "block4x4"}
 #: Ops whose kernels have another name.
 _NAMES = {"pool": "max_pool"}
 
@@ -46,7 +46,8 @@ def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Jo
     Rows do not tell the activation: matrix kernels, add and mul are timed with a clamp, the op `activation` with hardswish.
     Pooling is timed as max pooling, `convert` as the way from fp32.
     """
-    dtype: PackedDtype = "int4" if bits == 4 else _DTYPES[bits]
+    # Groups of int4 weights are packed as int8.
+    dtype: PackedDtype = "int4" if bits == 4 and geometry.groups == 1 else _DTYPES[max(bits, 8)]
     name, op = _PREFIXES[dtype], geometry.op
     if op in ("conv", "linear"):
         packed = structure if geometry.groups == 1 or structure != "dense" else _GROUPED[dtype]
@@ -73,7 +74,9 @@ def _sizes(geometry: Geometry) -> Problem:
     height, width = geometry.in_height, geometry.in_width
     out_height, out_width = geometry.out_height, geometry.out_width
     x2_plane = gate = 0
-    if geometry.op in ("add", "mul"):
+    if geometry.op in ("activation", "copy", "convert"):
+        height, width = out_height, out_width
+    elif geometry.op in ("add", "mul"):
         # A gate is told by the input's size of one pixel; the operand that it is applied to has the output's.
         gate = int((height, width) == (1, 1) != (out_height, out_width))
         height, width = out_height, out_width

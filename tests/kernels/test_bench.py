@@ -204,7 +204,7 @@ def test_the_cpu_is_the_last_one_of_its_kind() -> None:
         (info(), "X1", 9, "has no CPU 9: choose --cpu from 2, 3"),
         (info(), "X1", 0, r"CPU 0 of adb://x is a cortex-a55, not the cortex-x1 of core X1: choose --cpu from 2, 3"),
         (info(), "A78", None, "has no cortex-a78 .*but cortex-a55, cortex-x1: choose the right --target"),
-        (info("x86_64", ("AMD EPYC",)), "X1", None, "is x86_64, X1 of pixel7 a cortex-x1: choose the right --device"),
+        (info("x86_64", ("AMD EPYC",)), "X1", None, "is x86_64, but X1 of pixel7 a cortex-x1: choose the right --device"),
     ],
 )
 def test_wrong_cpus(found: DeviceInfo, core: str, cpu: int | None, words: str) -> None:
@@ -351,7 +351,9 @@ def test_every_kernel_under_sanitizers(checked_program: Path, tmp_path: Path) ->
         if structure == "dense" or geometry.op in ("conv", "linear")
     }
     known = sorted(line for line in jobs if line.split()[0] in names)
-    assert {line.split()[0] for line in known} == names, "every kernel must be timed by some row"
+    # Rows do not tell the kind of pooling, nor the direction of a conversion.
+    untimed = {name for name in names if name.endswith("_avg_pool") or "_to_" in name} - {"f32_to_s8", "f32_to_f16"}
+    assert {line.split()[0] for line in known} == names - untimed, "every kernel must be timed by some row"
     _, *rows = lines_of(checked_program, "\n".join(known) + "\n", tmp_path)
     assert [row["job"] for row in rows] == list(range(len(known)))
     refused = [(line, row["error"]) for line, row in zip(known, rows, strict=True) if "error" in row]
