@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..kernels.geometry import Geometry, KernelOp
-from ..kernels.table import LatencyTable
+from ..kernels.table import LatencyTable, Source
 from ..spaces.datatypes import DataType, conversions, data_types
 from ..spaces.groups import Group
 from ..spaces.layers import Layer, find_layers
@@ -33,6 +33,7 @@ class OpLatency:
     microseconds: float
     low: float
     high: float
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class LatencyEvaluator:
         self._shares = self._channel_shares()
         self._touching = {group.name: self._ops_touching(group) for group in groups}
         self._rows: dict[tuple[object, ...], OpLatency] = {}
+        self._summed: set[OpLatency] = set()
         self._last_types: tuple[Plan, dict[str, DataType]] | None = None
 
     def _last_axis(self, name: str) -> bool:
@@ -173,14 +175,14 @@ class LatencyEvaluator:
         if key not in self._rows:
             structure, sparsity = ("dense", 0.0) if option.structure == "channel" else (option.structure, option.sparsity)
             row = self.table.row(self.layer_geometry(name, kept), structure, sparsity, option.bits)
-            self._rows[key] = OpLatency(name, describe(self.layers[name]), row.microseconds, row.low, row.high)
+            self._rows[key] = OpLatency(name, describe(self.layers[name]), row.microseconds, row.low, row.high, row.source)
         return self._rows[key]
 
     def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
         key = (op.name, type_, *(self.channels(name, kept) for name in (op.name, *op.inputs) if name in self._channels))
         if key not in self._rows:
             row = self.table.row(self.other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
-            self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high)
+            self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high, row.source)
         return self._rows[key]
 
     def __call__(self, plan: Plan) -> PlanLatency:
@@ -194,9 +196,24 @@ class LatencyEvaluator:
             elif op.kind not in FREE:
                 rows.append(self._other(op, types[op.name], kept))
         rows += self._conversions(plan, types, kept)
+        self._summed.update(rows)
         total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
         ms, low, high = (self.table.total_ms(value) for value in total)
         return PlanLatency(ms, low, high, tuple(rows))
+
+    @property
+    def source(self) -> Source:
+        """`measured` when all times are that were in the latency of a Plan until now; searches ask for others too, to compare."""
+        return "modelled" if self._modelled() or not self._summed else "measured"
+
+    @property
+    def note(self) -> str:
+        """How far the latencies of the Plans until now can be trusted, in a sentence or two."""
+        modelled = self._modelled()
+        return self.table.note_on(len(self._summed) - modelled, modelled)
+
+    def _modelled(self) -> int:
+        return sum(row.source == "modelled" for row in self._summed)
 
     def conversions_microseconds(self, plan: Plan, kept: Mapping[str, int]) -> float:
         """Time of all conversions between data types that a Plan needs, when Groups keep only so many channels."""
@@ -211,7 +228,7 @@ class LatencyEvaluator:
                 # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
                 row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
                 name = f"{tensor}: {source} to {destination}"
-                self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high)
+                self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high, row.source)
             rows.append(self._rows[key])
         return rows
 

@@ -221,24 +221,26 @@ class LatencyTable:
     @property
     def note(self) -> str:
         """How far the numbers can be trusted, in a sentence or two."""
+        modelled = sum(row.source == "modelled" for row in self._rows.values())
+        return self.note_on(len(self._rows) - modelled, modelled)
+
+    def note_on(self, measured: int, modelled: int) -> str:
+        """How far numbers that rest on so many measured and modelled rows can be trusted, in a sentence or two."""
         where = f"{self.target.name} {self.core.name}"
-        told = [self._measured_note(where)] if self._given else []
-        if self.source == "modelled":
-            which = "The others" if self._given else f"Times on {where}"
+        told = []
+        if measured:
+            unsteady = len(unsteady_keys(self._given))
+            clock = f" ({unsteady} rows of the table at an unsteady clock)" if unsteady else ""
+            count = f"{measured} times are" if modelled else "Times"
+            told.append(f"{count} measured on {where}{clock}.")
+        if modelled or not measured:
+            which = f"{modelled} are" if measured else f"Times on {where} are"
             spread = self.constants.row_spread("dense", 8, self.core)
             told.append(
-                f"{which} are modelled ({self.constants.provenance}): expect networks to be {spread:.0%} off, and "
+                f"{which} modelled ({self.constants.provenance}): expect networks to be {spread:.0%} off, and "
                 f"{self.constants.row_spread('unstructured', 32, self.core):.0%} in floating point with sparse weights."
             )
         return " ".join([*told, *([self.notice] if self.notice else [])])
-
-    def _measured_note(self, where: str) -> str:
-        modelled = sum(row.source == "modelled" for row in self._rows.values())
-        told = f"Times measured on {where}"
-        if modelled:
-            told = f"{len(self._given)} times measured on {where}, {modelled} other times asked for"
-        unsteady = len(unsteady_keys(self._given))
-        return told + (f" ({unsteady} of them at an unsteady clock)." if unsteady else ".")
 
     def total_ms(self, sum_us: float) -> float:
         """Time of a whole network in milliseconds, from the sum of its rows in microseconds: the target's end-to-end line."""

@@ -394,9 +394,9 @@ def profile(
     loaded = load_task(task, data)
     found = make_profile(loaded, device, core)
     columns = _dense_latencies(loaded, found)
-    table = found.latency.table
+    latency = found.latency
     if json_:
-        value = {"schema": 1, "task": loaded.name, "target": device.name, "latency_source": table.source, "dtypes": columns}
+        value = {"schema": 1, "task": loaded.name, "target": device.name, "latency_source": latency.source, "dtypes": columns}
         typer.echo(json.dumps(value, indent=2, allow_nan=False))
         return
     shown = Table("layer", "op", "MMACs", *(f"{name} ms" for name in columns), box=None, pad_edge=False)
@@ -407,7 +407,7 @@ def profile(
     shown.add_row("whole network", "", "", *(f"[bold]{column['total_ms']:.2f}[/]" for column in columns.values()))
     console = Console()
     console.print(shown)
-    console.print(f"[dim]{table.source} on {device.name} {table.core.name}. {table.note}[/]")
+    console.print(f"[dim]{latency.source} on {device.name} {latency.table.core.name}. {latency.note}[/]")
 
 
 def _dense_latencies(task: Task, found: Profile) -> dict[str, Any]:

@@ -313,7 +313,20 @@ def checked_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "bench"
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     kernels = build()
-    command = ["cc", "-std=c11", "-O1", "-g", *sanitize, SOURCES / "bench.c", kernels, f"-Wl,-rpath,{kernels.parent}", "-lm"]
+    command = [
+        "cc",
+        "-std=c11",
+        "-O1",
+        "-g",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        *sanitize,
+        SOURCES / "bench.c",
+        kernels,
+        f"-Wl,-rpath,{kernels.parent}",
+        "-lm",
+    ]
     subprocess.run([*map(str, command), "-o", str(path)], check=True, capture_output=True)
     return path
 

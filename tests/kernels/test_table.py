@@ -100,7 +100,7 @@ def test_measured_rows_take_precedence(data_folder: Path) -> None:
     assert table.note == "Times measured on pixel7 X1."
     assert table.row(CONV, "block4x4", 0.5, 8).source == "modelled"
     assert table.source == "modelled"
-    assert table.note.startswith("1 times measured on pixel7 X1, 1 other times asked for. The others are modelled (")
+    assert table.note.startswith("1 times are measured on pixel7 X1. 1 are modelled (")
     assert LatencyTable.for_target(PIXEL7, "A78").row(CONV, "dense", 0.0, 8).source == "modelled"
 
 
@@ -207,7 +207,7 @@ def test_unsteady_rows_are_known_by_their_clock() -> None:
     assert unsteady_keys({**rows, KEY: measured(sentinel=25.7e3)}) == set()
     write_measured(rows)
     table = LatencyTable.for_target(PIXEL7)
-    assert table.note == "Times measured on pixel7 X1 (1 of them at an unsteady clock)."
+    assert table.note == "Times measured on pixel7 X1 (1 rows of the table at an unsteady clock)."
 
 
 def test_summary() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from autocompress.errors import UserError
 from autocompress.kernels import toolchain
-from autocompress.kernels.toolchain import build, cache_folder
+from autocompress.kernels.toolchain import build, cache_folder, kernels_hash, names_for
 
 
 @pytest.fixture
@@ -54,6 +54,37 @@ def test_what_decides_a_build_gives_it_another_name(
     paths.append(build())
     assert len(set(paths)) == len(paths)
     assert sorted(paths) == sorted(own_cache.iterdir())
+
+
+def test_the_kernels_hash_is_that_of_the_kernels(small_sources: Path) -> None:
+    first = kernels_hash()
+    (small_sources / "run.c").write_text("int main(void) { return 1; }\n")
+    assert kernels_hash() == first
+    (small_sources / "one.h").write_text("int one(void);\n")
+    assert kernels_hash() != first
+
+
+@pytest.mark.parametrize(
+    ("model", "features", "cpu"),
+    [
+        ("cortex-x1", ("dotprod", "fp16"), "cortex_x1"),
+        ("cortex-a78", ("dotprod", "fp16"), "cortex_a78"),
+        ("cortex-a55", ("dotprod", "fp16"), "cortex_a55"),
+        ("cortex-a73", (), "cortex_a73"),
+        ("cortex-a715", ("dotprod", "fp16"), "generic+v8_2a+dotprod+fullfp16"),
+        ("my-core", (), "generic"),
+    ],
+)
+def test_every_core_has_a_build(own_cache: Path, small_sources: Path, model: str, features: tuple[str, ...], cpu: str) -> None:
+    assert names_for("aarch64", model, features) == ("aarch64-linux-musl", cpu)
+    program = build("aarch64-linux-musl", cpu, product="run")
+    assert int.from_bytes(program.read_bytes()[18:20], "little") == 183  # EM_AARCH64
+
+
+def test_machines_without_a_build() -> None:
+    assert names_for("x86_64", "x86-64-v3", ()) == ("x86_64-linux-musl", "x86_64_v3")
+    with pytest.raises(UserError, match="not built for armv7l"):
+        names_for("armv7l", "cortex-a55", ())
 
 
 def test_a_half_made_file_is_built_again(own_cache: Path, small_sources: Path) -> None:
