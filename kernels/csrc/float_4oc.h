@@ -46,7 +46,7 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
     /* 4 independent sums in turn hide the latency of the multiply-add. */
     REALS(4) sum[4] = {__builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4))};
     EACH_BLOCK(row / 4) {
-      const REALS(4) next = sum[0] + LOAD_REALS(4, weights) * (real)*from;
+      const REALS(4) next = sum[0] + LOAD_REALS(4, weights) * (real)*BLOCK_INPUT;
       sum[0] = sum[1];
       sum[1] = sum[2];
       sum[2] = sum[3];

@@ -41,7 +41,7 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
     /* 4 independent sums in turn hide the latency of the dot product. */
     i32x4 sum[4] = {AC_LOAD(i32x4, p->start + row)};
     EACH_BLOCK(row / 4) {
-      const i32x4 next = dot4_i32x4(sum[0], AC_SPLAT(i32x4, *(const i32_memory *)from), AC_LOAD(i32x4, weights));
+      const i32x4 next = dot4_i32x4(sum[0], AC_SPLAT(i32x4, *(const i32_memory *)BLOCK_INPUT), AC_LOAD(i32x4, weights));
       sum[0] = sum[1];
       sum[1] = sum[2];
       sum[2] = sum[3];
