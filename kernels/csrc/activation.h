@@ -22,23 +22,33 @@ static inline float high_code(const ac_problem *p) {
 /* For every vector type V of reals that this machine's kernels use:
  *   ac_bend_V(p, r)                 act(r), of an activation that bends (activation.c)
  *   quantise_V(p, r, low, high)     reals to codes less the zero point, as the top of ac_kernels.h defines it
- *   activate_V(p, r)                a real output: act(r)
+ *   clip_V(p, r)                    act(r), of one that does not
+ *   activate_V(p, r)                act(r), of any
+ *   round_V(r, low, high)           reals to codes less the zero point, once the activation has bent them
  */
 #define AC_DEFINE_ACTIVATION(lanes)                                                                                       \
   AC_JOIN(f32x, lanes) AC_JOIN(ac_bend_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r);                         \
                                                                                                                           \
-  __attribute__((unused)) static inline AC_JOIN(i32x, lanes)                                                              \
-      AC_JOIN(quantise_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r, float low, float high) {                 \
-    if (bends(p)) r = AC_JOIN(ac_bend_f32x, lanes)(p, r) * p->y_inverse_scale;                                            \
+  static inline AC_JOIN(i32x, lanes) AC_JOIN(round_f32x, lanes)(AC_JOIN(f32x, lanes) r, float low, float high) {           \
     r = AC_JOIN(larger_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), low), r);                                              \
     return AC_JOIN(nearest_f32x, lanes)(AC_JOIN(smaller_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), high), r));           \
   }                                                                                                                       \
                                                                                                                           \
+  __attribute__((unused)) static inline AC_JOIN(i32x, lanes)                                                              \
+      AC_JOIN(quantise_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r, float low, float high) {                 \
+    if (bends(p)) r = AC_JOIN(ac_bend_f32x, lanes)(p, r) * p->y_inverse_scale;                                            \
+    return AC_JOIN(round_f32x, lanes)(r, low, high);                                                                      \
+  }                                                                                                                       \
+                                                                                                                          \
   __attribute__((unused)) static inline AC_JOIN(f32x, lanes)                                                              \
-      AC_JOIN(activate_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r) {                                        \
-    if (bends(p)) return AC_JOIN(ac_bend_f32x, lanes)(p, r);                                                              \
+      AC_JOIN(clip_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r) {                                            \
     r = AC_JOIN(larger_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), low_real(p)), r);                                      \
     return AC_JOIN(smaller_f32x, lanes)(AC_SPLAT(AC_JOIN(f32x, lanes), high_real(p)), r);                                 \
+  }                                                                                                                       \
+                                                                                                                          \
+  __attribute__((unused)) static inline AC_JOIN(f32x, lanes)                                                              \
+      AC_JOIN(activate_f32x, lanes)(const ac_problem *p, AC_JOIN(f32x, lanes) r) {                                        \
+    return bends(p) ? AC_JOIN(ac_bend_f32x, lanes)(p, r) : AC_JOIN(clip_f32x, lanes)(p, r);                               \
   }
 
 AC_DEFINE_ACTIVATION(4)

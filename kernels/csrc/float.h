@@ -51,21 +51,25 @@ typedef float real;
 #define LOAD_REALS(lanes, pointer) __builtin_convertvector(AC_LOAD(ELEMENTS(lanes), pointer), REALS(lanes))
 #define STORE_REALS(lanes, pointer, v) AC_STORE(ELEMENTS(lanes), pointer, __builtin_convertvector(v, ELEMENTS(lanes)))
 
-/* finish_<lanes>: the activation. */
+/* clip_<lanes>: the activation, if it does not bend; finish_<lanes>: any. */
 #if defined(AC_NATIVE_HALF)
 #define AC_DEFINE_FINISH(lanes)                                                                            \
-  __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
-    if (bends(p)) {                                                                                        \
-      const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(v, AC_JOIN(f32x, lanes));                  \
-      return __builtin_convertvector(AC_JOIN(ac_bend_f32x, lanes)(p, wide), REALS(lanes));                    \
-    }                                                                                                      \
+  __attribute__((unused)) static inline REALS(lanes) clip_##lanes(const ac_problem *p, REALS(lanes) v) {   \
     const REALS(lanes) low = AC_SPLAT(REALS(lanes), (real)low_real(p));                                    \
     const REALS(lanes) high = AC_SPLAT(REALS(lanes), (real)high_real(p));                                  \
-    v = AC_SELECT(REALS(lanes), AC_JOIN(i16x, lanes), v < low, low, v);                                    \
-    return AC_SELECT(REALS(lanes), AC_JOIN(i16x, lanes), v > high, high, v);                               \
+    v = AC_SELECT(REALS(lanes), MASKS(lanes), v < low, low, v);                                            \
+    return AC_SELECT(REALS(lanes), MASKS(lanes), v > high, high, v);                                       \
+  }                                                                                                        \
+  __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
+    if (!bends(p)) return clip_##lanes(p, v);                                                              \
+    const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(v, AC_JOIN(f32x, lanes));                    \
+    return __builtin_convertvector(AC_JOIN(ac_bend_f32x, lanes)(p, wide), REALS(lanes));                   \
   }
 #else
 #define AC_DEFINE_FINISH(lanes)                                                                            \
+  __attribute__((unused)) static inline REALS(lanes) clip_##lanes(const ac_problem *p, REALS(lanes) v) {   \
+    return AC_JOIN(clip_f32x, lanes)(p, v);                                                                \
+  }                                                                                                        \
   __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
     return AC_JOIN(activate_f32x, lanes)(p, v);                                                            \
   }
@@ -77,6 +81,7 @@ AC_DEFINE_FINISH(8)
 #elif REAL_LANES == 16
 AC_DEFINE_FINISH(16)
 #endif
+#define CLIP(lanes) AC_JOIN(clip_, lanes)
 #define FINISH(lanes) AC_JOIN(finish_, lanes)
 
 /* One output that is no vector: through the same code as the others. */

@@ -2,29 +2,21 @@
 #include "activation.h"
 #include "view.h"
 
-/* The 4 outputs of a row group for one vector of positions, from sums[4]; stored as quads, or as reals at `reals[i]`. */
-#define AC_DEFINE_S8_EPILOGUE(lanes)                                                                                       \
-  static inline AC_JOIN(i32x, lanes) AC_JOIN(requantise_, lanes)(const ac_problem *p, int64_t row, AC_JOIN(i32x, lanes) sum, \
-                                                                 float low, float high) {                                 \
-    const AC_JOIN(f32x, lanes) scale = AC_SPLAT(AC_JOIN(f32x, lanes), p->scale[row]);                                      \
-    const AC_JOIN(f32x, lanes) bias = AC_SPLAT(AC_JOIN(f32x, lanes), p->bias[row]);                                        \
-    const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(sum, AC_JOIN(f32x, lanes));                                  \
-    return AC_JOIN(quantise_f32x, lanes)(p, AC_JOIN(fma_f32x, lanes)(wide, scale, bias), low, high);                       \
-  }                                                                                                                        \
-  static inline AC_JOIN(f32x, lanes) AC_JOIN(real_, lanes)(const ac_problem *p, int64_t row, AC_JOIN(i32x, lanes) sum) {   \
-    const AC_JOIN(f32x, lanes) scale = AC_SPLAT(AC_JOIN(f32x, lanes), p->scale[row]);                                      \
-    const AC_JOIN(f32x, lanes) bias = AC_SPLAT(AC_JOIN(f32x, lanes), p->bias[row]);                                        \
-    const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(sum, AC_JOIN(f32x, lanes));                                  \
-    return AC_JOIN(activate_f32x, lanes)(p, AC_JOIN(fma_f32x, lanes)(wide, scale, bias));                                  \
+/* scaled_<lanes>: the real numbers that sums of one row stand for. */
+#define AC_DEFINE_SCALED(lanes)                                                                                    \
+  static inline AC_JOIN(f32x, lanes)                                                                               \
+      AC_JOIN(scaled_, lanes)(const ac_problem *p, int64_t row, AC_JOIN(i32x, lanes) sum) {                        \
+    const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(sum, AC_JOIN(f32x, lanes));                          \
+    return AC_JOIN(fma_f32x, lanes)(wide, AC_SPLAT(AC_JOIN(f32x, lanes), p->scale[row]),                           \
+                                    AC_SPLAT(AC_JOIN(f32x, lanes), p->bias[row]));                                 \
   }
 
-AC_DEFINE_S8_EPILOGUE(4)
+AC_DEFINE_SCALED(4)
 #if AC_S8_LANES == 8
-AC_DEFINE_S8_EPILOGUE(8)
+AC_DEFINE_SCALED(8)
 #endif
 
-#define REQUANTISE(lanes) AC_JOIN(requantise_, lanes)
-#define REAL(lanes) AC_JOIN(real_, lanes)
+#define SCALED(lanes) AC_JOIN(scaled_, lanes)
 #define QUADS(lanes) AC_JOIN(quads_i32x, lanes)
 
 /* The outputs of 4 rows at one position. */

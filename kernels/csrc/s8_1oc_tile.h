@@ -2,6 +2,8 @@
 #define VECTOR AC_JOIN(i32x, LANES)
 #define DOT4 AC_JOIN(dot4_, VECTOR)
 
+#include "s8_store.h"
+
 static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
   const int8_t *weights = p->weights;
@@ -15,12 +17,13 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
       VECTOR own[VECTORS];
       for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
       EACH_BLOCK(row + i) {
+        const int8_t *from = BLOCK_INPUT;
         const VECTOR weight = AC_SPLAT(VECTOR, *(const i32_memory *)weights);
         for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, from + 4 * LANES * v), weight);
       }
       for (int v = 0; v < VECTORS; v++) sum[i][v] = own[v];
     }
-#include "s8_store.h"
+    AC_JOIN(TILE, _finish)(p, view, &place, row, sum, low, high, y);
   }
 }
 

@@ -31,6 +31,16 @@
 #define VECTORS (NARROW / LANES)
 #include "s8_4oc_tile.h"
 
+#if SPARSE
+#define SEGMENTS 1
+#define COUNT p->counts[row / 4]
+#define QUAD(n) *(const i32_memory *)(x + 4 * (int64_t)offsets[n])
+#else
+#define SEGMENTS p->kernel_height * p->kernel_width
+#define COUNT (p->columns + 3) / 4
+#define QUAD(n) *(const i32_memory *)(x + 4 * (offsets[segment] + (n) * view->plane))
+#endif
+
 static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, 1);
   if (!place.whole) return;
@@ -38,18 +48,22 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
   const int32_t *offsets = p->offsets;
   x += 4 * position;
   for (int64_t row = 0; row < p->rows; row += 4) {
-    /* 4 independent sums in turn hide the latency of the dot product. */
+    /* 4 independent sums hide the latency of the dot product. */
     i32x4 sum[4] = {AC_LOAD(i32x4, p->start + row)};
-    EACH_BLOCK(row / 4) {
-      const i32x4 next = dot4_i32x4(sum[0], AC_SPLAT(i32x4, *(const i32_memory *)from), AC_LOAD(i32x4, weights));
-      sum[0] = sum[1];
-      sum[1] = sum[2];
-      sum[2] = sum[3];
-      sum[3] = next;
+    for (int64_t segment = 0; segment < SEGMENTS; segment++) {
+      const int64_t count = COUNT;
+      int64_t n = 0;
+      for (; n + 4 <= count; n += 4)
+        for (int i = 0; i < 4; i++)
+          sum[i] = dot4_i32x4(sum[i], AC_SPLAT(i32x4, QUAD(n + i)), AC_LOAD(i32x4, weights + 16 * (n + i)));
+      for (; n < count; n++) sum[0] = dot4_i32x4(sum[0], AC_SPLAT(i32x4, QUAD(n)), AC_LOAD(i32x4, weights + 16 * n));
+      weights += 16 * count;
     }
+    if (SPARSE) offsets += COUNT;
     store_pixel(p, row, (sum[0] + sum[1]) + (sum[2] + sum[3]), &place, y);
   }
 }
 
 #define PAD(p, view, x, scratch) ac_slack4(ac_pad4(p, view, x, ((p)->columns + 3) / 4, s8_fill(p), scratch), s8_fill(p))
+#define PANEL 0
 #include "walk.h"

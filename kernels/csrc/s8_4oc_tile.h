@@ -3,6 +3,8 @@
 #define SPLAT_QUAD AC_JOIN(splat_quad_, VECTOR)
 #define DOT4 AC_JOIN(dot4_, VECTOR)
 
+#include "s8_store.h"
+
 static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
   const int8_t *weights = p->weights;
@@ -14,6 +16,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     for (int i = 0; i < 4; i++)
       for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, p->start[row + i]);
     EACH_BLOCK(row / 4) {
+      const int8_t *from = BLOCK_INPUT;
       VECTOR input[VECTORS];
       for (int v = 0; v < VECTORS; v++) input[v] = AC_LOAD(VECTOR, from + 4 * LANES * v);
       for (int i = 0; i < 4; i++) {
@@ -21,7 +24,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
         for (int v = 0; v < VECTORS; v++) sum[i][v] = DOT4(sum[i][v], input[v], weight);
       }
     }
-#include "s8_store.h"
+    AC_JOIN(TILE, _finish)(p, view, &place, row, sum, low, high, y);
   }
 }
 

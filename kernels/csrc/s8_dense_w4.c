@@ -12,27 +12,27 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
 static inline i8x16 first_block(i8x16 pair) { return (i8x16)((u8x16)pair << 4) >> 4; }
 static inline i8x16 second_block(i8x16 pair) { return pair >> 4; }
 
+#define QUAD(n) AC_SPLAT(i32x4, *(const i32_memory *)(x + 4 * (n) * p->x_plane))
+
 static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t *x, void *y) {
   const ac_place place = ac_place_of(p, view, 0, 1);
   const int8_t *weights = p->weights;
-  const int64_t quads = (p->columns + 3) / 4, windows = p->kernel_height * p->kernel_width;
+  const int64_t quads = (p->columns + 3) / 4;
   for (int64_t row = 0; row < p->rows; row += 4) {
-    i32x4 sums[2] = {AC_LOAD(i32x4, p->start + row)};
-    int64_t n = 0;
-    for (int64_t w = 0; w < windows; w++)
-      for (int64_t quad = 0; quad < quads; quad++, n++) {
-        const i8x16 pair = AC_LOAD(i8x16, weights + n / 2 * 16);
-        const i32x4 input = AC_SPLAT(i32x4, *(const i32_memory *)(x + 4 * (p->offsets[w] + quad * view->plane)));
-        sums[n % 2] = dot4_i32x4(sums[n % 2], input, (i32x4)(n % 2 ? second_block(pair) : first_block(pair)));
-      }
-    store_pixel(p, row, sums[0] + sums[1], &place, y);
-    weights += (n + 1) / 2 * 16;
+    i32x4 first = AC_LOAD(i32x4, p->start + row), second = {0};
+    for (int64_t n = 0; n < quads; n += 2, weights += 16) {
+      const i8x16 pair = AC_LOAD(i8x16, weights);
+      first = dot4_i32x4(first, QUAD(n), (i32x4)first_block(pair));
+      /* Of an odd number of quads the last pair's second block is zero. */
+      second = dot4_i32x4(second, QUAD(n + 1 < quads ? n + 1 : n), (i32x4)second_block(pair));
+    }
+    store_pixel(p, row, first + second, &place, y);
   }
 }
 
 void ac_s8_dense_w4(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   const ac_view view = ac_view_of(p);
-  if (!view.copied && view.positions == 1) {
+  if (!view.copied && view.positions == 1 && p->kernel_height * p->kernel_width == 1) {
     single_pixel(p, &view, x, y);
     return;
   }

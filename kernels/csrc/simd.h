@@ -72,6 +72,15 @@ AC_MEMORY(f16x8);
 AC_MEMORY(f16x16);
 typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 
+#define AC_NOINLINE __attribute__((noinline))
+
+/* Before loops over arrays of vectors whose elements can be in registers only when no index is left. */
+#if defined(__clang__)
+#define AC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define AC_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #define AC_JOIN_(a, b) a##b
 #define AC_JOIN(a, b) AC_JOIN_(a, b)
 #define AC_LOAD(type, pointer) (*(const AC_JOIN(type, _memory) *)(pointer))

@@ -12,6 +12,9 @@
 
 #define AC_SLACK 128 /* at least the widest tile of any kernel */
 
+#define AC_PANEL_DEPTH 256 /* inputs that a dense float kernel gathers at a time */
+#define AC_WIDEST 32       /* positions of the widest tile that does */
+
 typedef struct {
   int64_t copied;
   int64_t width, height;                 /* of a phase, in positions */
@@ -58,6 +61,11 @@ static inline ac_tile ac_next_tile(const ac_view *view, int64_t position, int64_
   if (view->copied) return (ac_tile){position, left == 1 ? 1 : width};
   if (width > view->positions) width = view->positions >= middle ? middle : view->positions >= narrow ? narrow : 1;
   return (ac_tile){left < width ? view->positions - width : position, width};
+}
+
+/* Bytes of a copy, a multiple of 64. */
+static inline int64_t ac_copy_bytes(const ac_view *view, int64_t planes, int64_t element) {
+  return view->copied ? ((planes * view->plane + AC_SLACK) * element + 63) / 64 * 64 : 0;
 }
 
 static inline ac_place ac_place_of(const ac_problem *p, const ac_view *view, int64_t position, int64_t width) {
