@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import product
@@ -232,20 +233,32 @@ def _run(
     update(0, len(todo), "")
     cache = int(2 * core.l2_kb * 1024)
     numbers = (outcome.cpu, cache, settings.row_ms, reference, settings.tries)
-    lines = device.run(f"./{_PROGRAM}", _JOBS, *map(str, numbers))
     try:
-        for number, value in enumerate(_rows(lines, device.url, outcome.info)):
-            key, _ = todo[number] if number < len(todo) else (None, None)
-            if key is None or value.get("job") != number:
-                raise UserError(f"the program on {device.url} answers out of order: {value}. Run the same command again.")
-            if "error" in value:
-                outcome.refused.append((key, str(value["error"])))
-            else:
-                writer.add(key, row_of(key, value, outcome.info.fingerprint, device.url))
-                outcome.measured += 1
-            update(number + 1, len(todo), kernel_name(key.geometry, key.structure, key.bits))
+        with closing(device.run(f"./{_PROGRAM}", _JOBS, *map(str, numbers))) as lines:
+            _keep(lines, device.url, todo, outcome, writer, update)
     except ConnectionLost as error:
         raise ConnectionLost(f"{error} The {outcome.measured} rows measured until then are kept.") from error
+
+
+def _keep(
+    lines: Iterator[str],
+    url: str,
+    todo: Sequence[tuple[RowKey, Job]],
+    outcome: Outcome,
+    writer: MeasuredWriter,
+    update: Update,
+) -> None:
+    kernel_hash = toolchain.kernels_hash()
+    for number, value in enumerate(_rows(lines, url, outcome.info)):
+        key, _ = todo[number] if number < len(todo) else (None, None)
+        if key is None or value.get("job") != number:
+            raise UserError(f"the program on {url} answers out of order: {value}. Run the same command again.")
+        if "error" in value:
+            outcome.refused.append((key, str(value["error"])))
+        else:
+            writer.add(key, row_of(key, value, kernel_hash, outcome.info.fingerprint, url))
+            outcome.measured += 1
+        update(number + 1, len(todo), kernel_name(key.geometry, key.structure, key.bits))
 
 
 def _rows(lines: Iterator[str], url: str, info: DeviceInfo) -> Iterator[Mapping[str, Any]]:
@@ -266,7 +279,7 @@ def _value(line: str, url: str) -> Mapping[str, Any]:
     return value
 
 
-def row_of(key: RowKey, value: Mapping[str, Any], device: str, url: str) -> Row:
+def row_of(key: RowKey, value: Mapping[str, Any], kernel_hash: str, device: str, url: str) -> Row:
     """The row that a line of the program stands for.
 
     Raises:
@@ -280,7 +293,7 @@ def row_of(key: RowKey, value: Mapping[str, Any], device: str, url: str) -> Row:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"the program on {url} prints an impossible row {dict(value)}: run the same command again.") from error
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    measurement = Measurement(repetitions, toolchain.kernels_hash(), device, sentinel, now)
+    measurement = Measurement(repetitions, kernel_hash, device, sentinel, now)
     name = kernel_name(key.geometry, key.structure, key.bits)
     return Row(round(ns / 1e3, 5), round(low / 1e3, 5), round(high / 1e3, 5), "measured", name, measurement)
 

@@ -52,7 +52,7 @@ def _check_programs(transport: Transport, scratch: Path) -> None:
         endless = device.run("sh", "-c", "while echo tick; do sleep 0.05; done; echo over >over")
         assert next(endless) == "tick"
         begin = time.monotonic()
-        endless.close()  # type: ignore[attr-defined]
+        endless.close()
         assert time.monotonic() - begin < 5, "a command whose output nobody reads must not be waited for"
         assert list(device.run("echo", "still here")) == ["still here"], "a command after one that was given up"
         info = device.describe()

@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -212,8 +212,10 @@ class Device:
         """Remove files from the private folder; those that are not there are no error."""
         self._command("rm -f -- " + " ".join(shlex.quote(f"{self.folder}/{name}") for name in names))
 
-    def run(self, *words: str) -> Iterator[str]:
+    def run(self, *words: str) -> Generator[str, None, None]:
         """Run a program in the private folder: each line of its output, stderr included, as it is printed; no empty lines.
+
+        Close the generator to stop the program early.
 
         Args:
             words: the program, as `./bench`, and its arguments.
@@ -254,7 +256,7 @@ class Device:
     def _command(self, command: str) -> list[str]:
         return list(self._lines(command))
 
-    def _lines(self, command: str) -> Iterator[str]:
+    def _lines(self, command: str) -> Generator[str, None, None]:
         stream = self.transport.shell(f"{{ {command}\n}} 2>&1; printf '\\n{_EXIT}%d\\n' $?")
         rest = b""
         last: list[str] = []

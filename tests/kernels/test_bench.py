@@ -266,10 +266,11 @@ def test_a_program_that_prints_nonsense(prints: str, words: str, tmp_path: Path,
 
 def test_rows_have_their_numbers() -> None:
     value = {"ns": 1234.5, "low": 1200.0, "high": 1300.0, "sentinel": 25000, "repetitions": 99}
-    row = row_of(KEYS[0], value, "device", "local")
+    row = row_of(KEYS[0], value, "kernels", "device", "local")
     assert (row.microseconds, row.low, row.high, row.kernel) == (1.2345, 1.2, 1.3, "conv_fp32_dense")
     assert row.measurement is not None
-    assert (row.measurement.repetitions, row.measurement.device, row.measurement.sentinel_ns) == (99, "device", 25000.0)
+    how = row.measurement
+    assert (how.repetitions, how.kernel_hash, how.device, how.sentinel_ns) == (99, "kernels", "device", 25000.0)
 
 
 def test_settings_and_targets_that_cannot_be() -> None:
