@@ -51,27 +51,37 @@ typedef float real;
 #define LOAD_REALS(lanes, pointer) __builtin_convertvector(AC_LOAD(ELEMENTS(lanes), pointer), REALS(lanes))
 #define STORE_REALS(lanes, pointer, v) AC_STORE(ELEMENTS(lanes), pointer, __builtin_convertvector(v, ELEMENTS(lanes)))
 
+/* What none and clamp bound outputs by: taken from the problem once, because any store might change it for all the compiler knows. */
+typedef struct {
+  real low, high;
+} ac_bounds;
+
+static inline ac_bounds bounds_of(const ac_problem *p) { return (ac_bounds){(real)low_real(p), (real)high_real(p)}; }
+
 /* clip_<lanes>: the activation, if it does not bend; finish_<lanes>: any. */
 #if defined(AC_NATIVE_HALF)
 #define AC_DEFINE_FINISH(lanes)                                                                            \
-  __attribute__((unused)) static inline REALS(lanes) clip_##lanes(const ac_problem *p, REALS(lanes) v) {   \
-    const REALS(lanes) low = AC_SPLAT(REALS(lanes), (real)low_real(p));                                    \
-    const REALS(lanes) high = AC_SPLAT(REALS(lanes), (real)high_real(p));                                  \
+  __attribute__((unused)) static inline REALS(lanes) clip_##lanes(ac_bounds bounds, REALS(lanes) v) {      \
+    const REALS(lanes) low = AC_SPLAT(REALS(lanes), bounds.low);                                           \
+    const REALS(lanes) high = AC_SPLAT(REALS(lanes), bounds.high);                                         \
     v = AC_SELECT(REALS(lanes), MASKS(lanes), v < low, low, v);                                            \
     return AC_SELECT(REALS(lanes), MASKS(lanes), v > high, high, v);                                       \
   }                                                                                                        \
-  __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
-    if (!bends(p)) return clip_##lanes(p, v);                                                              \
+  __attribute__((unused)) static inline REALS(lanes)                                                       \
+      finish_##lanes(const ac_problem *p, ac_bounds bounds, REALS(lanes) v) {                              \
+    if (!bends(p)) return clip_##lanes(bounds, v);                                                         \
     const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(v, AC_JOIN(f32x, lanes));                    \
     return __builtin_convertvector(AC_JOIN(ac_bend_f32x, lanes)(p, wide), REALS(lanes));                   \
   }
 #else
 #define AC_DEFINE_FINISH(lanes)                                                                            \
-  __attribute__((unused)) static inline REALS(lanes) clip_##lanes(const ac_problem *p, REALS(lanes) v) {   \
-    return AC_JOIN(clip_f32x, lanes)(p, v);                                                                \
+  __attribute__((unused)) static inline REALS(lanes) clip_##lanes(ac_bounds bounds, REALS(lanes) v) {      \
+    v = AC_JOIN(larger_f32x, lanes)(AC_SPLAT(REALS(lanes), bounds.low), v);                                \
+    return AC_JOIN(smaller_f32x, lanes)(AC_SPLAT(REALS(lanes), bounds.high), v);                           \
   }                                                                                                        \
-  __attribute__((unused)) static inline REALS(lanes) finish_##lanes(const ac_problem *p, REALS(lanes) v) { \
-    return AC_JOIN(activate_f32x, lanes)(p, v);                                                            \
+  __attribute__((unused)) static inline REALS(lanes)                                                       \
+      finish_##lanes(const ac_problem *p, ac_bounds bounds, REALS(lanes) v) {                              \
+    return bends(p) ? AC_JOIN(ac_bend_f32x, lanes)(p, v) : clip_##lanes(bounds, v);                        \
   }
 #endif
 
@@ -86,5 +96,5 @@ AC_DEFINE_FINISH(16)
 
 /* One output that is no vector: through the same code as the others. */
 __attribute__((unused)) static inline void store_single(const ac_problem *p, real value, element *y) {
-  *y = (element)finish_4(p, AC_SPLAT(REALS(4), value))[0];
+  *y = (element)finish_4(p, bounds_of(p), AC_SPLAT(REALS(4), value))[0];
 }

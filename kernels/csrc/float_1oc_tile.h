@@ -4,14 +4,16 @@
 /* Outputs where they are no plain run, or their activation bends. */
 static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view *view, const ac_place *place,
                                               const VECTOR *sum, element *to) {
+  const ac_bounds bounds = bounds_of(p);
   element tile[LANES * VECTORS];
   element *store = place->whole ? to + place->pixel : tile;
-  for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, sum[v]));
+  for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, bounds, sum[v]));
   if (!place->whole) ac_scatter(p, view, place, tile, to);
 }
 
 static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
+  const ac_bounds bounds = bounds_of(p);
   const element *weights = p->weights;
   const int32_t *offsets = p->offsets;
   x += position;
@@ -24,7 +26,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const element *x, ele
     }
     element *to = y + row * p->y_plane;
     if (place.whole && !bends(p)) {
-      AC_UNROLL for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, to + place.pixel + LANES * v, CLIP(LANES)(p, sum[v]));
+      AC_UNROLL for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, to + place.pixel + LANES * v, CLIP(LANES)(bounds, sum[v]));
     } else {
       VECTOR done[VECTORS]; /* a copy, so that the sums themselves may stay in registers */
       memcpy(done, sum, sizeof done);

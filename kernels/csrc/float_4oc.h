@@ -49,6 +49,7 @@
 static void single_pixel(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, 1);
   if (!place.whole) return;
+  const ac_bounds bounds = bounds_of(p);
   const element *weights = p->weights;
   const int32_t *offsets = p->offsets;
   x += position;
@@ -64,7 +65,7 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
       weights += 4 * count;
     }
     if (SPARSE) offsets += COUNT;
-    const REALS(4) total = FINISH(4)(p, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    const REALS(4) total = FINISH(4)(p, bounds, (sum[0] + sum[1]) + (sum[2] + sum[3]));
     for (int i = 0; i < 4 && row + i < p->rows; i++) y[(row + i) * p->y_plane + place.pixel] = (element)total[i];
   }
 }

@@ -22,20 +22,21 @@ static inline void AC_JOIN(TILE, _step)(VECTOR (*sum)[VECTORS], const element *f
 /* Outputs of up to 4 rows where they are no plain runs, or their activation bends. */
 static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view *view, const ac_place *place, int64_t row,
                                               const VECTOR (*sum)[VECTORS], element *y) {
+  const ac_bounds bounds = bounds_of(p);
   for (int64_t i = 0; i < 4 && row + i < p->rows; i++) {
     element *to = y + (row + i) * p->y_plane, tile[WIDTH];
     element *store = place->whole ? to + place->pixel : tile;
-    for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, sum[i][v]));
+    for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, bounds, sum[i][v]));
     if (!place->whole) ac_scatter(p, view, place, tile, to);
   }
 }
 
 static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *view, const ac_place *place, int64_t row,
-                                          const VECTOR (*sum)[VECTORS], element *y) {
+                                          const VECTOR (*sum)[VECTORS], ac_bounds bounds, element *y) {
   if (place->whole && !bends(p) && row + 4 <= p->rows) {
     AC_UNROLL for (int i = 0; i < 4; i++)
       AC_UNROLL for (int v = 0; v < VECTORS; v++)
-        STORE_REALS(LANES, y + (row + i) * p->y_plane + place->pixel + LANES * v, CLIP(LANES)(p, sum[i][v]));
+        STORE_REALS(LANES, y + (row + i) * p->y_plane + place->pixel + LANES * v, CLIP(LANES)(bounds, sum[i][v]));
   } else {
     VECTOR done[4][VECTORS]; /* a copy, so that the sums themselves may stay in registers */
     memcpy(done, sum, sizeof done);
@@ -45,6 +46,7 @@ static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *vi
 
 static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position, element *panel) {
   const ac_place place = ac_place_of(p, view, position, WIDTH);
+  const ac_bounds bounds = bounds_of(p);
   x += position;
 #if SPARSE
   (void)panel;
@@ -56,7 +58,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const element *x, ele
       for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
     for (const int32_t *last = offsets + p->counts[row / 4]; offsets != last; offsets++, weights += 4)
       AC_JOIN(TILE, _step)(sum, x + *offsets, weights);
-    AC_JOIN(TILE, _finish)(p, view, &place, row, sum, y);
+    AC_JOIN(TILE, _finish)(p, view, &place, row, sum, bounds, y);
   }
 #else
   const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
@@ -77,7 +79,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const element *x, ele
       for (const element *from = panel; from != panel + depth * WIDTH; from += WIDTH, weights += 4)
         AC_JOIN(TILE, _step)(sum, from, weights);
       if (first + depth == inputs)
-        AC_JOIN(TILE, _finish)(p, view, &place, row, sum, y);
+        AC_JOIN(TILE, _finish)(p, view, &place, row, sum, bounds, y);
       else
         memcpy(own, sum, sizeof sum);
     }

@@ -11,9 +11,10 @@ static void TILE(const ac_problem *p, const ac_view *view, int64_t channel, cons
     const element *from = x + at + p->offsets[w];
     for (int v = 0; v < VECTORS; v++) sum[v] += LOAD_REALS(LANES, from + LANES * v) * (real)weights[w];
   }
+  const ac_bounds bounds = bounds_of(p);
   element tile[LANES * VECTORS];
   element *store = place.whole ? y + place.pixel : tile;
-  for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, sum[v]));
+  for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, bounds, sum[v]));
   if (!place.whole) ac_scatter(p, view, &place, tile, y);
 }
 

@@ -7,6 +7,7 @@
 #define AC_DEFINE_BINARY(name, op)                                                                                \
   void AC_JOIN(ac_, AC_FLOAT(name))(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) { \
     (void)scratch;                                                                                                \
+    const ac_bounds bounds = bounds_of(p);                                                                        \
     const int64_t pixels = p->y_height * p->y_width;                                                              \
     for (int64_t channel = 0; channel < p->rows; channel++) {                                                     \
       const element *a = (const element *)x + channel * p->x_plane;                                               \
@@ -16,12 +17,12 @@
       if (p->gate) {                                                                                              \
         const real gate = (real)*b;                                                                               \
         for (; i + REAL_LANES <= pixels; i += REAL_LANES)                                                         \
-          STORE_REALS(REAL_LANES, to + i, FINISH(REAL_LANES)(p, LOAD_REALS(REAL_LANES, a + i) op gate));          \
+          STORE_REALS(REAL_LANES, to + i, FINISH(REAL_LANES)(p, bounds, LOAD_REALS(REAL_LANES, a + i) op gate));          \
         for (; i < pixels; i++) store_single(p, (real)a[i] op gate, to + i);                                      \
       } else {                                                                                                    \
         for (; i + REAL_LANES <= pixels; i += REAL_LANES) {                                                       \
           const REALS(REAL_LANES) r = LOAD_REALS(REAL_LANES, a + i) op LOAD_REALS(REAL_LANES, b + i);             \
-          STORE_REALS(REAL_LANES, to + i, FINISH(REAL_LANES)(p, r));                                              \
+          STORE_REALS(REAL_LANES, to + i, FINISH(REAL_LANES)(p, bounds, r));                                              \
         }                                                                                                         \
         for (; i < pixels; i++) store_single(p, (real)a[i] op (real)b[i], to + i);                                \
       }                                                                                                           \
@@ -33,13 +34,14 @@ AC_DEFINE_BINARY(mul, *)
 
 void AC_JOIN(ac_, AC_FLOAT(activation))(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2, (void)scratch;
+  const ac_bounds bounds = bounds_of(p);
   const int64_t pixels = p->y_height * p->y_width;
   for (int64_t channel = 0; channel < p->rows; channel++) {
     const element *from = (const element *)x + channel * p->x_plane;
     element *to = (element *)y + channel * p->y_plane;
     int64_t i = 0;
     for (; i + REAL_LANES <= pixels; i += REAL_LANES)
-      STORE_REALS(REAL_LANES, to + i, FINISH(REAL_LANES)(p, LOAD_REALS(REAL_LANES, from + i)));
+      STORE_REALS(REAL_LANES, to + i, FINISH(REAL_LANES)(p, bounds, LOAD_REALS(REAL_LANES, from + i)));
     for (; i < pixels; i++) store_single(p, (real)from[i], to + i);
   }
 }

@@ -11,11 +11,12 @@ static inline void TILE(const ac_problem *p, const ac_view *view, int is_max, co
       const VECTOR next = LOAD_REALS(LANES, x + at + p->offsets[w] + LANES * v);
       result[v] = is_max ? AC_SELECT(VECTOR, MASKS(LANES), next > result[v], next, result[v]) : result[v] + next;
     }
+  const ac_bounds bounds = bounds_of(p);
   element tile[LANES * VECTORS];
   element *store = place.whole ? y + place.pixel : tile;
   for (int v = 0; v < VECTORS; v++) {
     if (!is_max) result[v] *= __builtin_convertvector(AC_LOAD(AC_JOIN(f32x, LANES), factors + at + LANES * v), VECTOR);
-    STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, result[v]));
+    STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, bounds, result[v]));
   }
   if (!place.whole) ac_scatter(p, view, &place, tile, y);
 }
