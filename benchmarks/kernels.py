@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 
 from autocompress.files import write_json
-from autocompress.kernels.native import Call
-from autocompress.kernels.packing import KERNELS, PackedDtype, PackedStructure, pack_f32, pack_quads, pack_s8
+from autocompress.kernels.calls import Quantization, layer
+from autocompress.kernels.native import Prepared
+from autocompress.kernels.packing import KERNELS, PackedDtype, PackedStructure, pack_float, pack_integer, pack_quads
 
 #: out channels, in channels, pixels: 1x1 layers as they occur in mobile networks, and one linear layer.
 SHAPES = ((64, 64, 3136), (128, 128, 784), (256, 256, 196), (960, 160, 49), (512, 512, 1))
 SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 
 
-def prepare(dtype: PackedDtype, structure: PackedStructure, shape: tuple[int, int, int], sparsity: float) -> Call:
+def prepare(dtype: PackedDtype, structure: PackedStructure, shape: tuple[int, int, int], sparsity: float) -> Prepared:
     """A call with random values, and whole blocks removed at random."""
     rng = np.random.default_rng(0)
     rows, columns, pixels = shape
@@ -40,13 +41,14 @@ def prepare(dtype: PackedDtype, structure: PackedStructure, shape: tuple[int, in
     if dtype == "fp32":
         weight = rng.standard_normal((rows, columns)) * mask
         x = rng.standard_normal((columns, pixels)).astype(np.float32)
-        return Call(pack_f32(weight, np.zeros(rows), structure), x, low=0)
+        return Prepared(layer(pack_float(weight, np.zeros(rows), structure), x, (1, pixels), activation="relu"))
     quantised = rng.integers(-127, 128, (rows, columns)) * mask
-    x8 = rng.integers(-128, 128, (columns, pixels)).astype(np.int8)
-    return Call(pack_s8(quantised, np.zeros(rows, int), 1e-3, structure), pack_quads(x8), low=0)
+    x8 = pack_quads(rng.integers(-128, 128, (columns, pixels)).astype(np.int8))
+    packed = pack_integer(quantised, np.zeros(rows), 1e-3, structure)
+    return Prepared(layer(packed, x8, (1, pixels), activation="relu", y=Quantization(1.0, -128)))
 
 
-def medians(calls: Sequence[Call], seconds: float) -> list[float]:
+def medians(calls: Sequence[Prepared], seconds: float) -> list[float]:
     """Median microseconds of each call, run in turn."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
@@ -81,7 +83,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     print(machine())
     for dtype, structure in KERNELS:
-        if structure == "dense":
+        if structure == "dense" or dtype not in ("fp32", "int8"):
             continue
         for shape in SHAPES:
             for sparsity in SPARSITIES:

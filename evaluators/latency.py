@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..kernels.geometry import Geometry, KernelOp
-from ..kernels.table import LatencyTable
+from ..kernels.table import LatencyTable, Source
 from ..spaces.datatypes import DataType, conversions, data_types
 from ..spaces.groups import Group
 from ..spaces.layers import Layer, find_layers
@@ -21,7 +21,7 @@ from ..spaces.space import kept_channels
 
 _TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
 #: Ops that cost nothing: the kernels read the tensor under its new shape, or a part of it, where it lies.
-_FREE = frozenset({"reshape"})
+FREE = frozenset({"reshape"})
 #: Assignments of data types to Layers whose consequences are kept.
 _TYPINGS = 1000
 
@@ -38,6 +38,7 @@ class OpLatency:
     microseconds: float
     low: float
     high: float
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,13 @@ class LatencyEvaluator:
         self._channels = {name: _channels(shape, self._last_axis(name)) for name, shape in network.shapes.items()}
         self._shares = self._channel_shares()
         self._touching = {group.name: self._ops_touching(group) for group in groups}
-        self._deciding = {op.name: self._groups_of(op.name, *op.inputs) for op in network.ops}
-        self._deciding[INPUT] = self._groups_of(INPUT)
+        read = {INPUT: (INPUT,), **{op.name: (op.name, *op.inputs) for op in network.ops}}
+        self._deciding = {name: [group.name for group in self.groups_of(tensors)] for name, tensors in read.items()}
         self._affected = {name: self._ops_affected(network.op(name)) for name in self.layers}
         self._rows: dict[tuple[object, ...], OpLatency] = {}
         self._typings: dict[tuple[DataType, ...], _Typing] = {}
         self._last: tuple[Plan, _Typing] | None = None
+        self._summed: set[OpLatency] = set()
 
     def _last_axis(self, name: str) -> bool:
         """Whether the channels of a tensor are its last axis: those of a linear over tokens."""
@@ -105,10 +107,6 @@ class LatencyEvaluator:
         touched = {name for name, shares in self._shares.items() if group.name in shares}
         return [op for op in self.network.ops if op.name not in producers and touched.intersection((op.name, *op.inputs))]
 
-    def _groups_of(self, *tensors: str) -> tuple[str, ...]:
-        """The Groups whose channels are in some tensors: what decides how long an op on them takes."""
-        return tuple(sorted({group for name in tensors if name in self._shares for group in self._shares[name]}))
-
     def _ops_affected(self, layer: Op) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
         """Ops whose data type may follow a Layer's (itself included), and ops whose conversions then change."""
         changed = {layer.name}
@@ -122,6 +120,11 @@ class LatencyEvaluator:
     def deciding(self, layer: str, kept: Mapping[str, int]) -> tuple[int | None, ...]:
         """What the time of a Layer's Option depends on: the channels kept of the Groups that it reads and writes."""
         return tuple([kept.get(group) for group in self._deciding[layer]])
+
+    def groups_of(self, tensors: Iterable[str]) -> tuple[Group, ...]:
+        """The Groups whose channels some of these tensors hold."""
+        names = {group for tensor in tensors for group in self._shares.get(tensor, ())}
+        return tuple(group for name, group in self._groups.items() if name in names)
 
     def channels(self, tensor: str, kept: Mapping[str, int]) -> int:
         """Channels of a tensor when only `kept[group]` channels of some Groups remain."""
@@ -189,7 +192,7 @@ class LatencyEvaluator:
         for op in self._touching[group.name]:
             if op.name in plan:
                 total += self._layer(op.name, plan[op.name], kept).microseconds
-            elif op.kind not in _FREE:
+            elif op.kind not in FREE:
                 total += self._other(op, types[op.name], kept).microseconds
         return total
 
@@ -210,25 +213,25 @@ class LatencyEvaluator:
         if key not in self._rows:
             structure, sparsity = ("dense", 0.0) if option.structure == "channel" else (option.structure, option.sparsity)
             row = self.table.row(self.layer_geometry(name, kept), structure, sparsity, option.bits)
-            self._rows[key] = OpLatency(name, describe(self.layers[name]), row.microseconds, row.low, row.high)
+            self._rows[key] = OpLatency(name, describe(self.layers[name]), row.microseconds, row.low, row.high, row.source)
         return self._rows[key]
 
     def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
         key = (op.name, type_, *[kept.get(group) for group in self._deciding[op.name]])
         if key not in self._rows:
-            row = self.table.row(self._other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
-            self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high)
+            row = self.table.row(self.other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
+            self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high, row.source)
         return self._rows[key]
 
     def _conversion(self, conversion: Conversion, kept: Mapping[str, int]) -> OpLatency:
         tensor, source, destination = conversion
         key = (conversion, *[kept.get(group) for group in self._deciding[tensor]])
         if key not in self._rows:
-            geometry = self._plane("convert", tensor, tensor, kept)
+            geometry = self.conversion_geometry(tensor, kept)
             # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
             row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
             name = f"{tensor}: {source} to {destination}"
-            self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high)
+            self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high, row.source)
         return self._rows[key]
 
     def _ops(self, plan: Plan) -> list[OpLatency]:
@@ -238,7 +241,7 @@ class LatencyEvaluator:
         for op in self.network.ops:
             if op.name in plan:
                 rows.append(self._layer(op.name, plan[op.name], kept))
-            elif op.kind not in _FREE:
+            elif op.kind not in FREE:
                 rows.append(self._other(op, typing.types[op.name], kept))
         rows += [self._conversion(conversion, kept) for conversion in typing.conversions]
         return rows
@@ -246,6 +249,7 @@ class LatencyEvaluator:
     def __call__(self, plan: Plan) -> PlanLatency:
         """The latency of a whole Plan, with where it goes."""
         rows = self._ops(plan)
+        self._summed.update(rows)
         total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
         ms, low, high = (self.table.total_ms(value) for value in total)
         return PlanLatency(ms, low, high, tuple(rows))
@@ -283,7 +287,26 @@ class LatencyEvaluator:
     def _conversions_microseconds(self, needed: Iterable[Conversion]) -> float:
         return math.fsum([self._conversion(conversion, {}).microseconds for conversion in needed])
 
-    def _other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
+    @property
+    def source(self) -> Source:
+        """`measured` when all times are that were in the latency of a Plan until now; searches ask for others too, to compare."""
+        return "modelled" if self._modelled() or not self._summed else "measured"
+
+    @property
+    def note(self) -> str:
+        """How far the latencies of the Plans until now can be trusted, in a sentence or two."""
+        modelled = self._modelled()
+        return self.table.note_on(len(self._summed) - modelled, modelled)
+
+    def _modelled(self) -> int:
+        return sum(row.source == "modelled" for row in self._summed)
+
+    def conversion_geometry(self, tensor: str, kept: Mapping[str, int]) -> Geometry:
+        """Geometry of a conversion of a tensor when Groups keep only so many channels."""
+        return self._plane("convert", tensor, tensor, kept)
+
+    def other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
+        """Geometry of an op that is no Layer when Groups keep only so many channels."""
         computed = [name for name in op.inputs if name in self.network.shapes]
         first = max(computed, key=lambda name: math.prod(self.network.shapes[name]), default=op.name)
         if op.kind == "adaptive_avg_pool" and tuple(op.attributes["size"]) == (1, 1):

@@ -1,9 +1,11 @@
-"""Calling the C kernels on this machine, through ctypes."""
+"""Running Calls on this machine, through ctypes, and writing them to job files for machines that Python does not reach."""
 
 from __future__ import annotations
 
 import ctypes
-import math
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,148 +14,159 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .packing import KERNELS, QUAD, Packed
+from ..files import replacing
+from .calls import INTEGERS, REALS, Call
 from .toolchain import build
 
+_POINTERS = ("weights", "bias", "scale", "start", "counts", "offsets")
+_LENGTHS = ("weights", "bias", "scale", "start", "counts", "indices", "x", "x2", "y")
 
-class F32Problem(ctypes.Structure):
-    """`ac_f32_problem` of csrc/ac_kernels.h."""
+
+class _Problem(ctypes.Structure):
+    """`ac_problem` of csrc/ac_kernels.h."""
 
     _fields_ = (
-        *((name, ctypes.c_size_t) for name in ("rows", "columns", "pixels", "x_plane", "y_plane")),
-        *((name, ctypes.c_void_p) for name in ("weights", "bias", "counts", "offsets")),
-        *((name, ctypes.c_float) for name in ("low", "high")),
+        *((name, ctypes.c_int64) for name in INTEGERS),
+        *((name, ctypes.c_float) for name in REALS),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
     )
 
 
-class S8Problem(ctypes.Structure):
-    """`ac_s8_problem` of csrc/ac_kernels.h."""
+class _Lengths(ctypes.Structure):
+    """`ac_lengths`."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in _LENGTHS)
+
+
+class _Kernel(ctypes.Structure):
+    """`ac_kernel`, as far as it is needed here."""
 
     _fields_ = (
-        *((name, ctypes.c_size_t) for name in ("rows", "columns", "pixels", "x_plane", "y_plane")),
-        *((name, ctypes.c_void_p) for name in ("weights", "bias", "multiplier", "shift", "counts", "offsets")),
-        *((name, ctypes.c_int32) for name in ("y_zero_point", "low", "high")),
+        ("name", ctypes.c_char_p),
+        ("run", ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)),
     )
 
 
-def load(path: Path) -> ctypes.CDLL:
+class Library:
     """The kernels of a shared library made by `toolchain.build`.
 
     Raises:
         UserError: the file cannot be loaded.
     """
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise UserError(f"cannot load the kernels from {path} ({error}). Delete that file: it is built again.") from error
-    for (dtype, _), (name, _) in KERNELS.items():
-        problem = F32Problem if dtype == "fp32" else S8Problem
-        function = getattr(library, name)
-        function.argtypes = (ctypes.POINTER(problem), ctypes.c_void_p, ctypes.c_void_p)
-        function.restype = None
-    return library
+
+    def __init__(self, path: Path) -> None:
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise UserError(f"cannot load the kernels from {path} ({error}). Delete that file: it is built again.") from error
+        kernel, problem = ctypes.POINTER(_Kernel), ctypes.POINTER(_Problem)
+        self._library = library
+        self.find = library.ac_find
+        self.find.argtypes, self.find.restype = (ctypes.c_char_p,), kernel
+        self.offset_count = library.ac_offset_count
+        self.offset_count.argtypes, self.offset_count.restype = (kernel, problem, ctypes.c_int64), ctypes.c_int64
+        self.offsets = library.ac_offsets
+        self.offsets.argtypes = (kernel, problem, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        self.offsets.restype = None
+        self.scratch_bytes = library.ac_scratch_bytes
+        self.scratch_bytes.argtypes, self.scratch_bytes.restype = (kernel, problem), ctypes.c_int64
+        self.validate = library.ac_validate
+        self.validate.argtypes = (kernel, problem, ctypes.POINTER(_Lengths), ctypes.c_void_p)
+        self.validate.restype = ctypes.c_char_p
+
+    def names(self) -> list[str]:
+        """Names of all kernels, in the order of csrc/registry.c."""
+        library_names = self._library.ac_kernel_name
+        library_names.argtypes, library_names.restype = (ctypes.c_int64,), ctypes.c_char_p
+        count = ctypes.c_int64.in_dll(self._library, "ac_kernel_count").value
+        return [library_names(number).decode() for number in range(count)]
 
 
 @cache
-def host_library() -> ctypes.CDLL:
+def host_library() -> Library:
     """The kernels for this machine's CPU, built on first use."""
-    return load(build())
+    return Library(build())
 
 
-class Call:
-    """One kernel with its arguments, ready to run any number of times on what its input array then holds.
+class Prepared:
+    """A Call ready to run any number of times on what its input arrays then hold.
 
     Attributes:
-        output: shape (rows, pixels), float32; or (ceil(rows / 4), pixels, 4), int8.
+        output: where it writes, shape `call.y_shape`.
     """
 
-    def __init__(
-        self,
-        packed: Packed,
-        x: NDArray[Any],
-        *,
-        low: float = -math.inf,
-        high: float = math.inf,
-        zero_point: int = 0,
-        output: NDArray[Any] | None = None,
-        library: ctypes.CDLL | None = None,
-    ) -> None:
-        """Prepare y = clamp(weight @ x + bias, low, high).
-
+    def __init__(self, call: Call, *, output: NDArray[Any] | None = None, library: Library | None = None) -> None:
+        """
         Args:
-            packed: the weights.
-            x: shape (columns, pixels), float32; or (ceil(columns / 4), pixels, 4), int8, as `pack_quads` makes it.
-                Planes may be apart (a slice of a wider array), pixels may not.
-            low, high: the activation: relu is low 0; for int8 in the output's integers, and within [-128, 127] anyway.
-            zero_point: the integer that stands for 0 in an int8 output.
             output: where to write; by default a new array.
             library: whose kernels to run; by default `host_library()`.
 
         Raises:
-            UserError: arrays of another shape, type or layout, or out of reach of the kernels' 32-bit offsets.
+            UserError: arguments that the kernel cannot run on.
         """
-        integer = packed.dtype == "int8"
-        dtype, lanes = (np.dtype(np.int8), (QUAD,)) if integer else (np.dtype(np.float32), ())
-        divisor = QUAD if integer else 1
-        pixels = x.shape[1] if x.ndim > 1 else 0
-        self.output = np.empty((-(-packed.rows // divisor), pixels, *lanes), dtype) if output is None else output
-        x_plane = _plane(x, (-(-packed.columns // divisor), pixels, *lanes), dtype, "input")
-        y_plane = _plane(self.output, (-(-packed.rows // divisor), pixels, *lanes), dtype, "output")
-        if x_plane * packed.columns >= 2**31:
-            raise UserError(f"an input of {packed.columns} channels {x_plane} pixels apart is too large: use a smaller image")
-        offsets = (packed.indices * x_plane).astype(np.int32)
+        own = library or host_library()
+        self.output = np.empty(call.y_shape, call.y_dtype) if output is None else output
+        if self.output.shape != call.y_shape or self.output.dtype != call.y_dtype or not self.output.flags.c_contiguous:
+            raise UserError(f"the output is no array for this call: give contiguous {call.y_dtype} of shape {call.y_shape}")
+        kernel = own.find(call.kernel.encode())
+        if not kernel:
+            raise UserError(f"there is no kernel {call.kernel}: use one of {', '.join(own.names())}")
+        pointers = {name: getattr(call, name).ctypes.data for name in _POINTERS if name != "offsets"}
+        problem = _Problem(*astuple(call.problem), **pointers)
+        lengths = _Lengths(*(array.nbytes for array in (*call.buffers, self.output)))
+        wrong = own.validate(kernel, problem, lengths, call.indices.ctypes.data)
+        if wrong is not None:
+            raise UserError(f"{call.kernel} cannot run on {call.problem}: {wrong.decode()}")
+        offsets = np.empty(own.offset_count(kernel, problem, len(call.indices)), np.int32)
+        own.offsets(kernel, problem, call.indices.ctypes.data, len(call.indices), offsets.ctypes.data)
+        problem.offsets = offsets.ctypes.data
+        # Scratch is aligned by hand: NumPy aligns to 16 bytes only.
+        scratch = np.empty(own.scratch_bytes(kernel, problem) + 64, np.uint8)
+        aligned = scratch.ctypes.data + -scratch.ctypes.data % 64
         # Whatever the C structure points to is kept alive by this object.
-        self._arrays = (packed, x, offsets)
-        common = {
-            "rows": packed.rows,
-            "columns": packed.columns,
-            "pixels": pixels,
-            "x_plane": x_plane,
-            "y_plane": y_plane,
-            "weights": packed.weights.ctypes.data,
-            "bias": packed.bias.ctypes.data,
-            "counts": packed.counts.ctypes.data,
-            "offsets": offsets.ctypes.data,
-        }
-        if integer:
-            bounds = {"low": math.ceil(max(low, -128)), "high": math.floor(min(high, 127))}
-            if not -128 <= zero_point <= 127 or bounds["low"] > bounds["high"]:
-                raise UserError(
-                    f"zero point {zero_point} and output range [{low}, {high}] are not int8: choose them within [-128, 127]"
-                )
-            scale = {"multiplier": packed.multiplier.ctypes.data, "shift": packed.shift.ctypes.data}
-            problem: ctypes.Structure = S8Problem(**common, **scale, y_zero_point=zero_point, **bounds)
-        else:
-            problem = F32Problem(**common, low=low, high=high)
-        function = getattr(library or host_library(), packed.kernel)
-        self._run = (function, ctypes.byref(problem), x.ctypes.data, self.output.ctypes.data)
+        self._arrays = (call, offsets, scratch, problem, own)
+        self._function = kernel.contents.run
+        self._arguments = (ctypes.addressof(problem), call.x.ctypes.data, call.x2.ctypes.data, self.output.ctypes.data, aligned)
 
     def __call__(self) -> NDArray[Any]:
         """Run the kernel and return `output`."""
-        function, problem, x, y = self._run
-        function(problem, x, y)
+        self._function(*self._arguments)
         return self.output
 
 
-def multiply(
-    packed: Packed, x: NDArray[Any], *, low: float = -math.inf, high: float = math.inf, zero_point: int = 0
-) -> NDArray[Any]:
-    """y = clamp(weight @ x + bias, low, high) on this machine: shapes and errors as in `Call`."""
-    return Call(packed, x, low=low, high=high, zero_point=zero_point)()
+def run(call: Call, *, library: Library | None = None) -> NDArray[Any]:
+    """The output of a Call, shape `call.y_shape`; errors as in `Prepared`."""
+    return Prepared(call, library=library)()
 
 
-def _plane(array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> int:
-    """Pixels from one plane of `array` to the next."""
-    pixel = int(np.prod(shape[2:], dtype=int)) * dtype.itemsize
-    inner = (pixel, dtype.itemsize)[: len(shape) - 1]
-    stride = array.strides[0] if array.ndim else 0
-    if array.shape != shape or array.dtype != dtype or 0 in shape:
-        raise UserError(f"the {name} is {array.dtype} of shape {array.shape}: give {dtype} of shape {shape}, no side 0")
-    # NumPy leaves the stride of a side of length 1 open.
-    if any(have != want and side != 1 for have, want, side in zip(array.strides[1:], inner, shape[1:], strict=True)):
-        raise UserError(f"the pixels of the {name} are not next to each other: use numpy.ascontiguousarray")
-    if shape[0] == 1:
-        return shape[1]
-    if stride < shape[1] * pixel or stride % pixel:
-        raise UserError(f"the planes of the {name} overlap or are reversed: use numpy.ascontiguousarray")
-    return stride // pixel
+def job(call: Call) -> bytes:
+    """A Call as csrc/job.h describes it."""
+    values = astuple(call.problem)
+    scalars = struct.pack(f"<{len(INTEGERS)}q{len(REALS)}f", *values)
+    lengths = struct.pack("<8q", *(array.nbytes for array in call.buffers))
+    parts = (b"ACJOB001", call.kernel.encode().ljust(32, b"\0"), scalars, lengths)
+    return b"".join([*parts, *(array.tobytes() for array in call.buffers)])
+
+
+def write_jobs(path: Path, calls: Iterable[Call]) -> None:
+    """Write Calls to a job file, for the program `run` (csrc/run.c)."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for call in calls:
+            file.write(job(call))
+
+
+def read_outputs(path: Path, calls: Sequence[Call]) -> list[NDArray[Any]]:
+    """What the program `run` wrote for the Calls of a job file.
+
+    Raises:
+        UserError: the file has another length.
+    """
+    content = path.read_bytes()
+    sizes = [int(np.prod(call.y_shape)) * call.y_dtype.itemsize for call in calls]
+    if len(content) != sum(sizes):
+        raise UserError(f"{path} holds {len(content)} bytes, not {sum(sizes)}: run the jobs again")
+    ends = np.cumsum(sizes)
+    return [
+        np.frombuffer(content[end - size : end], call.y_dtype).reshape(call.y_shape)
+        for call, size, end in zip(calls, sizes, ends, strict=True)
+    ]

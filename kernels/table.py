@@ -1,32 +1,43 @@
 """LatencyTable: (kernel, geometry, structure, sparsity, bits, core) -> microseconds.
 
-A row is `measured` on the device or `modelled` by `core_model`. Files are CSV with one line of JSON before the column names:
-it holds the whole target, so a table can be read on another machine, and the number of rows, so a cut-off file is noticed.
+A row is `measured` on the device or `modelled` by `core_model`. Files are CSV with one line of JSON before the column names: it
+holds the whole target, so that a table can be read on another machine. There are two kinds:
+
+whole tables, written at once (`LatencyTable.save_csv`), with the number of rows, so that a cut-off file is noticed;
+measured rows of one core (`MeasuredRows`), to which rows are added one by one as they are measured: whatever a killed `bench`
+    wrote is there, but for a line that was not finished; of two rows with one key the later one counts.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 from ..errors import UserError
 from ..files import write_text
 from . import core_model
 from .core_model import FITTED, Calibration
+from .devices import this_machine
 from .geometry import Geometry, KernelOp
+from .jobs import has_kernel
 from .targets import Core, Target, target_from_json
+from .toolchain import kernels_hash
 
-SCHEMA = 1
+SCHEMA = 2
+#: A row is unsteady when the sentinel took longer beside it than this times its fastest on the device: the clock was slower.
+TOLERANCE = 1.03
 Source = Literal["measured", "modelled"]
 
 _COLUMNS = (
@@ -52,7 +63,31 @@ _COLUMNS = (
     "high",
     "source",
     "kernel",
+    "repetitions",
+    "kernel_hash",
+    "device",
+    "sentinel_ns",
+    "date",
 )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How a row was measured.
+
+    Attributes:
+        repetitions: calls that were timed.
+        kernel_hash: of the kernels' sources then (`toolchain.kernels_hash`).
+        device: fingerprint of the device (`DeviceInfo.fingerprint`).
+        sentinel_ns: time of a fixed chain of integer operations beside the row: the clock.
+        date: ISO 8601.
+    """
+
+    repetitions: int
+    kernel_hash: str
+    device: str
+    sentinel_ns: float
+    date: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +98,7 @@ class Row:
         microseconds: the median when measured, the model's answer when modelled.
         low, high: 10th and 90th percentile.
         kernel: which kernel the row is about.
+        measurement: None when modelled.
     """
 
     microseconds: float
@@ -70,6 +106,7 @@ class Row:
     high: float
     source: Source
     kernel: str
+    measurement: Measurement | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -86,11 +123,23 @@ class LatencyTable:
     """Times of ops on one core of a Target: measured rows where there are some, else the analytic model's."""
 
     def __init__(
-        self, target: Target, core: Core, constants: Calibration = FITTED, measured: Mapping[RowKey, Row] | None = None
+        self,
+        target: Target,
+        core: Core,
+        constants: Calibration = FITTED,
+        measured: Mapping[RowKey, Row] | None = None,
+        notice: str = "",
     ) -> None:
+        """A table.
+
+        Args:
+            measured: rows that take precedence over the model.
+            notice: what the user should know of rows that are not among them; becomes part of `note`.
+        """
         self.target = target
         self.core = core
         self.constants = constants
+        self.notice = notice
         self._given = dict(measured or {})
         self._rows = dict(self._given)
 
@@ -98,24 +147,33 @@ class LatencyTable:
     def for_target(target: Target, core: str | None = None) -> LatencyTable:
         """The table of a core (the Target's default one unless named), with the rows measured there if a file of them is present.
 
+        Rows of other kernels than today's and of another device than the last one are left out; `note` says so.
+
         Raises:
             UserError: no such core, or a damaged file of measured rows.
         """
         chosen = target.core(core)
         path = measured_path(target, chosen)
-        measured: dict[RowKey, Row] = {}
-        if path.is_file():
-            table = LatencyTable.load_csv(path)
-            if table.target.name == target.name and table.core == chosen:
-                measured = {key: row for key, row in table.rows.items() if row.source == "measured"}
-            else:
-                raise UserError(
-                    f"{path} was measured on another core than {target.name} {chosen.name}: move it away, or measure again."
-                )
-        return LatencyTable(target, chosen, measured=measured)
+        if not path.is_file():
+            return LatencyTable(target, chosen)
+        found = MeasuredRows.load(path)
+        found.check(path, target, chosen)
+        device = this_machine().fingerprint if target.transport == "local" else found.last_device
+        usable = found.usable(kernels_hash(), device)
+        notice = ""
+        if left := len(found.rows) - len(usable):
+            again = f"`autocompress bench --target {target.name} --core {chosen.name}`"
+            notice = f"{left} measured rows of other kernels or another device are not used: run {again} to measure them again."
+        return LatencyTable(target, chosen, measured=usable, notice=notice)
 
     def supports(self, geometry: Geometry, structure: str, bits: int) -> bool:
-        """Whether `row` has an answer. `channel` has none: ask for `dense` at the smaller geometry."""
+        """Whether `row` has an answer. `channel` has none: ask for `dense` at the smaller geometry.
+
+        On a core that has been measured, weights for which there is no kernel yet have none either: such a row would be modelled
+        among measured ones, and a model's optimism would win every comparison.
+        """
+        if self._given and not has_kernel(geometry, structure, bits):
+            return False
         return core_model.supports(geometry, structure, bits, self.core)
 
     def row(self, geometry: Geometry, structure: str, sparsity: float, bits: int) -> Row:
@@ -162,15 +220,27 @@ class LatencyTable:
 
     @property
     def note(self) -> str:
-        """One sentence on how far the numbers can be trusted."""
+        """How far the numbers can be trusted, in a sentence or two."""
+        modelled = sum(row.source == "modelled" for row in self._rows.values())
+        return self.note_on(len(self._rows) - modelled, modelled)
+
+    def note_on(self, measured: int, modelled: int) -> str:
+        """How far numbers that rest on so many measured and modelled rows can be trusted, in a sentence or two."""
         where = f"{self.target.name} {self.core.name}"
-        if self.source == "measured":
-            return f"Times measured on {where}."
-        spread = self.constants.row_spread("dense", 8, self.core)
-        return (
-            f"Times on {where} are modelled ({self.constants.provenance}): expect networks to be {spread:.0%} off, and "
-            f"{self.constants.row_spread('unstructured', 32, self.core):.0%} in floating point with sparse weights."
-        )
+        told = []
+        if measured:
+            unsteady = len(unsteady_keys(self._given))
+            clock = f" ({unsteady} rows of the table at an unsteady clock)" if unsteady else ""
+            count = f"{measured} times are" if modelled else "Times"
+            told.append(f"{count} measured on {where}{clock}.")
+        if modelled or not measured:
+            which = f"{modelled} are" if measured else f"Times on {where} are"
+            spread = self.constants.row_spread("dense", 8, self.core)
+            told.append(
+                f"{which} modelled ({self.constants.provenance}): expect networks to be {spread:.0%} off, and "
+                f"{self.constants.row_spread('unstructured', 32, self.core):.0%} in floating point with sparse weights."
+            )
+        return " ".join([*told, *([self.notice] if self.notice else [])])
 
     def total_ms(self, sum_us: float) -> float:
         """Time of a whole network in milliseconds, from the sum of its rows in microseconds: the target's end-to-end line."""
@@ -232,6 +302,158 @@ class LatencyTable:
         return table
 
 
+@dataclass(frozen=True)
+class MeasuredRows:
+    """The content of a file of measured rows.
+
+    Attributes:
+        rows: by key; of several rows with one key the last, in the order in which they were measured.
+    """
+
+    target: Target
+    core: Core
+    rows: Mapping[RowKey, Row]
+
+    @property
+    def last_device(self) -> str:
+        """Fingerprint of the device that the last row was measured on; empty when there is no row."""
+        devices = [row.measurement.device for row in self.rows.values() if row.measurement is not None]
+        return devices[-1] if devices else ""
+
+    def check(self, path: Path, target: Target, core: Core) -> None:
+        """See whether these rows are of a core; its figures may have changed since, for measured rows do not depend on them.
+
+        Raises:
+            UserError: they are of another.
+        """
+        if (self.target.name, self.core.name, self.core.model) != (target.name, core.name, core.model):
+            raise UserError(f"{path} was measured on another core than {target.name} {core.name} ({core.model}): move it away.")
+
+    def usable(self, kernel_hash: str, device: str) -> dict[RowKey, Row]:
+        """The rows of these kernels on this device."""
+        return {
+            key: row
+            for key, row in self.rows.items()
+            if row.measurement is not None and (row.measurement.kernel_hash, row.measurement.device) == (kernel_hash, device)
+        }
+
+    @staticmethod
+    def load(path: Path) -> MeasuredRows:
+        """Read a file; a last line that is not finished is left out.
+
+        Raises:
+            UserError: the file cannot be read, is damaged, or has another schema.
+        """
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read measured rows {path}: {error}. Check the path.") from error
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        try:
+            header = json.loads(lines[0])
+            if header["schema"] != SCHEMA:
+                raise UserError(
+                    f"{path} has schema {header['schema']}, not {SCHEMA}: move it away and run `autocompress bench` again."
+                )
+            target = target_from_json(header["target"], f"the header of {path}")
+            core = target.core(header["core"])
+            rows: dict[RowKey, Row] = {}
+            for key, row in _parse(lines[1:]):
+                if row.measurement is None:
+                    raise ValueError("a row that was not measured")
+                rows.pop(key, None)
+                rows[key] = row
+        except (IndexError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"{path} is damaged ({error}): move it away and run `autocompress bench` again.") from error
+        return MeasuredRows(target, core, rows)
+
+
+class MeasuredWriter:
+    """Adds rows to a file of measured rows; each is in the file when `add` returns."""
+
+    def __init__(self, file: IO[str], path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def add(self, key: RowKey, row: Row) -> None:
+        """Add a row.
+
+        Raises:
+            UserError: it cannot be written; the rows before are kept.
+        """
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(_cells(key, row))
+        try:
+            self._file.write(text.getvalue())
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self._path}: {error.strerror or error}. Free some space; earlier rows are kept."
+            ) from error
+
+
+@contextmanager
+def measured_writer(path: Path, target: Target, core: Core) -> Iterator[MeasuredWriter]:
+    """Open a file of measured rows, made if there is none, for one process at a time. An unfinished last line is cut off.
+
+    Raises:
+        UserError: the file cannot be written, or another process measures this core.
+    """
+    if not path.exists():
+        header = {"schema": SCHEMA, "target": target.to_json(), "core": core.name}
+        write_text(path, json.dumps(header, sort_keys=True, allow_nan=False) + "\n" + ",".join(_COLUMNS) + "\n")
+    try:
+        file = path.open("r+", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}. Change its permissions.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is measuring {target.name} {core.name}: wait for it, or stop it.") from error
+        MeasuredRows.load(path).check(path, target, core)
+        content = path.read_bytes()
+        file.truncate(content.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+        yield MeasuredWriter(file, path)
+
+
+def unsteady_keys(rows: Mapping[RowKey, Row]) -> set[RowKey]:
+    """Rows of one device beside which its clock was not what it usually is: slower than the fastest by more than TOLERANCE."""
+    clocks = {key: row.measurement.sentinel_ns for key, row in rows.items() if row.measurement is not None}
+    fastest = min(clocks.values(), default=0.0)
+    return {key for key, clock in clocks.items() if clock > TOLERANCE * fastest}
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """What `autocompress targets` shows of a table.
+
+    Attributes:
+        measured: rows that are used; `stale` are those that are not.
+        date: of the last measured row; empty without one.
+    """
+
+    core: str
+    measured: int
+    stale: int
+    unsteady: int
+    date: str
+
+
+def summary(target: Target, core: Core) -> TableSummary:
+    """What is measured of a core.
+
+    Raises:
+        UserError: a damaged file of measured rows.
+    """
+    path = measured_path(target, core)
+    rows = MeasuredRows.load(path).rows if path.is_file() else {}
+    used = LatencyTable.for_target(target, core.name).rows
+    dates = {row.measurement.date[:10] for row in used.values() if row.measurement is not None}
+    return TableSummary(core.name, len(used), len(rows) - len(used), len(unsteady_keys(used)), max(dates, default=""))
+
+
 def measured_path(target: Target, core: Core) -> Path:
     """Where the rows measured on a core are kept: in the user's data folder (XDG_DATA_HOME)."""
     home = os.environ.get("XDG_DATA_HOME")
@@ -265,6 +487,7 @@ def _cells(key: RowKey, row: Row) -> list[Any]:
         row.high,
         row.source,
         row.kernel,
+        *(dataclasses.astuple(row.measurement) if row.measurement is not None else ("",) * 5),
     ]
 
 
@@ -275,7 +498,7 @@ def _parse(lines: Iterable[str]) -> Iterable[tuple[RowKey, Row]]:
     for cells in reader:
         if len(cells) != len(_COLUMNS):
             raise ValueError(f"a row of {len(cells)} cells")
-        op, structure, sparsity, bits, microseconds, low, high, source, kernel = cells[0], *cells[14:]
+        op, structure, sparsity, bits, microseconds, low, high, source, kernel = cells[0], *cells[14:22]
         sizes = [int(cell) for cell in cells[1:14]]
         if op not in get_args(KernelOp) or source not in get_args(Source) or min(sizes) < 1:
             raise ValueError(f"a row that no kernel has: {','.join(cells)}")
@@ -284,4 +507,17 @@ def _parse(lines: Iterable[str]) -> Iterable[tuple[RowKey, Row]]:
             raise ValueError(f"times out of order: {microseconds}, {low}, {high}")
         ci, co, ih, iw, oh, ow, kh, kw, sh, sw, dh, dw, groups = sizes
         geometry = Geometry(cast(KernelOp, op), ci, co, ih, iw, oh, ow, (kh, kw), (sh, sw), (dh, dw), groups)
-        yield RowKey(geometry, structure, float(sparsity), int(bits)), Row(*times, cast(Source, source), kernel)
+        measurement = _parse_measurement(cells[22:]) if source == "measured" else None
+        yield RowKey(geometry, structure, float(sparsity), int(bits)), Row(*times, cast(Source, source), kernel, measurement)
+
+
+def _parse_measurement(cells: list[str]) -> Measurement:
+    repetitions, kernel_hash, device, sentinel_ns, when = cells
+    found = Measurement(int(repetitions), kernel_hash, device, float(sentinel_ns), when)
+    if (
+        found.repetitions < 1
+        or not (math.isfinite(found.sentinel_ns) and found.sentinel_ns > 0)
+        or not date.fromisoformat(when[:10])
+    ):
+        raise ValueError(f"a measurement that cannot be: {','.join(cells)}")
+    return found

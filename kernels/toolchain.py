@@ -23,7 +23,10 @@ from ..files import replacing
 HOST = "host"
 SOURCES = Path(__file__).parent / "csrc"
 #: Sources with a `main`; all others are kernels.
-PROGRAMS = ("check.c",)
+PROGRAMS = ("bench.c", "run.c")
+#: Cores with a build of their own, and the build for all others of Armv8.2 with dot products.
+ARM_CORES = ("cortex-x1", "cortex-x3", "cortex-a73", "cortex-a76", "cortex-a78", "cortex-a55")
+GENERIC_ARM = "generic+v8_2a+dotprod+fullfp16"
 OPTIONS = ("-std=c11", "-O3", "-g0", "-fvisibility=hidden")
 
 
@@ -31,7 +34,7 @@ def build(
     target: str = HOST,
     cpu: str = "native",
     flags: Sequence[str] = (),
-    product: Literal["library", "check"] = "library",
+    product: Literal["library", "run", "bench"] = "library",
 ) -> Path:
     """Compile the kernels, unless the cache has them.
 
@@ -39,7 +42,7 @@ def build(
         target: `host`, or a triple of Zig such as `aarch64-linux-musl`.
         cpu: a name of Zig such as `cortex_x1`, or `native` for the host's own.
         flags: more compiler flags.
-        product: a shared library, or the program `check` (csrc/check.c), which is static when the target is a triple.
+        product: a shared library, or the program `run` or `bench` (csrc/*.c), static when the target is a triple.
 
     Returns:
         The file, in the cache folder.
@@ -70,6 +73,33 @@ def build(
         _compile(linking, target, cpu)
     path.chmod(0o755)
     return path
+
+
+def kernels_hash() -> str:
+    """A hash of what the kernels' times depend on besides the machine: their sources and the compiler's options."""
+    digest = hashlib.sha256("\n".join(OPTIONS).encode())
+    for source in sorted(SOURCES.iterdir()):
+        if source.name not in PROGRAMS:
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def names_for(machine: str, model: str, features: Sequence[str]) -> tuple[str, str]:
+    """What `build` calls a machine and a core of it, for a static program.
+
+    Args:
+        machine: as `uname -m` says.
+        model, features: of the core, as in a target; unknown models with `dotprod` and `fp16` are Armv8.2, others Armv8.
+
+    Raises:
+        UserError: kernels are not built for such machines.
+    """
+    if machine == "aarch64":
+        other = GENERIC_ARM if {"dotprod", "fp16"} <= set(features) else "generic"
+        return "aarch64-linux-musl", model.replace("-", "_") if model in ARM_CORES else other
+    if machine == "x86_64":
+        return "x86_64-linux-musl", "x86_64_v3"
+    raise UserError(f"kernels are not built for {machine}: use a device of 64 bits, aarch64 or x86_64.")
 
 
 def cache_folder() -> Path:

@@ -193,7 +193,7 @@ class Problem:
         rows = sorted(self.latency(fastest.plan).ops, key=lambda row: -row.microseconds)[:3]
         holders = ", ".join(f"{row.name} ({row.microseconds / 1e3:.2g} ms)" for row in rows)
         raise UserError(
-            f"fastest possible on {target} is {fastest.ms:.2f} ms ({self.latency.table.source}), held by {holders}; "
+            f"fastest possible on {target} is {fastest.ms:.2f} ms ({self.latency.source}), held by {holders}; "
             f"asked for {budget_ms:g} ms. Try --budget {fastest.ms * 1.05:.2g}ms."
         )
 

@@ -1,12 +1,11 @@
-/* fp32, block4x1: 4 output channels share which input channels they keep. Tiles as in f32_dense.c.
+/* fp32, block4x1: 4 output channels share which inputs they keep. Tiles as in f32_dense.c.
  *
- * Packing, rows padded with zeros to a multiple of 4:
- *   counts[rows / 4]: kept columns of every group of 4 rows
- *   offsets[sum of counts]: column * x_plane of every kept block, group after group, columns ascending
+ * Packing, rows padded with zeros to a multiple of 4; an input is a column at one position of the window:
+ *   counts[rows / 4]: kept inputs of every group of 4 rows
+ *   offsets[sum of counts]: of every kept input, group after group, ascending
  *   weights[sum of counts][4]: the 4 weights of every kept block
  */
+#define AC_HALF 0
 #define KERNEL ac_f32_block4x1
-#define COUNT(group) ((size_t)p->counts[group])
-#define OFFSET(n) ((size_t)offsets[n])
-#define SKIP(offsets, count) (offsets) += (count)
-#include "f32_4oc.h"
+#define SPARSE 1
+#include "float_4oc.h"

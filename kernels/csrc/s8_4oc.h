@@ -1,12 +1,16 @@
 /* The s8 kernels in which 4 output channels share their quads of input channels; dense is the case where all are shared.
  *
- * The kernel's file defines KERNEL, COUNT(group), OFFSET(n) and SKIP(offsets, count), then includes this. The lanes of
+ * The kernel's file defines KERNEL and SPARSE (see blocks.h), then includes this. The lanes of
  * a vector are pixels, each with 4 input channels: what SDOT and VNNI multiply and add in one instruction. The 4
  * requantised outputs of a pixel are put together in registers, so outputs too are stored as whole vectors. For a
  * single pixel (a linear layer) the lanes are the 4 output channels.
  */
-#include "ac_kernels.h"
-#include "simd.h"
+#include "s8.h"
+
+#define BLOCK_ELEMENT int8_t
+#define STEP 16
+#define UNIT 4
+#include "blocks.h"
 
 #define WIDE 16
 #define MIDDLE 8
@@ -27,33 +31,39 @@
 #define VECTORS (NARROW / LANES)
 #include "s8_4oc_tile.h"
 
-#define QUAD(n) AC_SPLAT(i32x4, *(const i32_memory *)(x + 4 * OFFSET(n)))
+#if SPARSE
+#define SEGMENTS 1
+#define COUNT p->counts[row / 4]
+#define QUAD(n) *(const i32_memory *)(x + 4 * (int64_t)offsets[n])
+#else
+#define SEGMENTS p->kernel_height * p->kernel_width
+#define COUNT (p->columns + 3) / 4
+#define QUAD(n) *(const i32_memory *)(x + 4 * (offsets[segment] + (n) * view->plane))
+#endif
 
-static void single_pixel(const ac_s8_problem *p, const int8_t *x, int8_t *y) {
+static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
+  const ac_place place = ac_place_of(p, view, position, 1);
+  if (!place.whole) return;
   const int8_t *weights = p->weights;
   const int32_t *offsets = p->offsets;
-  (void)offsets;
-  for (size_t row = 0; row < p->rows; row += 4) {
-    const size_t count = COUNT(row / 4);
+  x += 4 * position;
+  for (int64_t row = 0; row < p->rows; row += 4) {
     /* 4 independent sums hide the latency of the dot product. */
-    i32x4 sum[4] = {AC_LOAD(i32x4, p->bias + row)};
-    size_t n = 0;
-    for (; n + 4 <= count; n += 4)
-      for (int i = 0; i < 4; i++)
-        sum[i] = dot4_i32x4(sum[i], QUAD(n + i), AC_LOAD(i32x4, weights + 16 * (n + i)));
-    for (; n < count; n++) sum[0] = dot4_i32x4(sum[0], QUAD(n), AC_LOAD(i32x4, weights + 16 * n));
-    const i32x4 q = requantise_i32x4((sum[0] + sum[1]) + (sum[2] + sum[3]), AC_LOAD(i32x4, p->multiplier + row),
-                                     AC_LOAD(i32x4, p->shift + row), p->y_zero_point, p->low, p->high);
-    for (int i = 0; i < 4; i++) y[row * p->y_plane + i] = (int8_t)q[i];
-    weights += 16 * count;
-    SKIP(offsets, count);
+    i32x4 sum[4] = {AC_LOAD(i32x4, p->start + row)};
+    for (int64_t segment = 0; segment < SEGMENTS; segment++) {
+      const int64_t count = COUNT;
+      int64_t n = 0;
+      for (; n + 4 <= count; n += 4)
+        for (int i = 0; i < 4; i++)
+          sum[i] = dot4_i32x4(sum[i], AC_SPLAT(i32x4, QUAD(n + i)), AC_LOAD(i32x4, weights + 16 * (n + i)));
+      for (; n < count; n++) sum[0] = dot4_i32x4(sum[0], AC_SPLAT(i32x4, QUAD(n)), AC_LOAD(i32x4, weights + 16 * n));
+      weights += 16 * count;
+    }
+    if (SPARSE) offsets += COUNT;
+    store_pixel(p, row, (sum[0] + sum[1]) + (sum[2] + sum[3]), &place, y);
   }
 }
 
-void KERNEL(const ac_s8_problem *p, const int8_t *x, int8_t *y) {
-  size_t pixel = 0;
-  for (; p->pixels - pixel >= WIDE; pixel += WIDE) tile_wide(p, x + 4 * pixel, y + 4 * pixel);
-  for (; p->pixels - pixel >= MIDDLE; pixel += MIDDLE) tile_middle(p, x + 4 * pixel, y + 4 * pixel);
-  for (; p->pixels - pixel >= NARROW; pixel += NARROW) tile_narrow(p, x + 4 * pixel, y + 4 * pixel);
-  for (; pixel < p->pixels; pixel++) single_pixel(p, x + 4 * pixel, y + 4 * pixel);
-}
+#define PAD(p, view, x, scratch) ac_slack4(ac_pad4(p, view, x, ((p)->columns + 3) / 4, s8_fill(p), scratch), s8_fill(p))
+#define PANEL 0
+#include "walk.h"

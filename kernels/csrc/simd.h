@@ -1,4 +1,4 @@
-/* Vector types and the few operations that GNU vector extensions do not have: dot4 and requantisation.
+/* Vector types and the few operations that GNU vector extensions do not have.
  *
  * Names say element and lanes: f32x8 is 8 floats. Everything here compiles with clang and gcc for any machine; a type
  * that is wider than the machine's registers is split by the compiler, which is correct but slow.
@@ -6,12 +6,14 @@
 #ifndef AC_SIMD_H
 #define AC_SIMD_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
-#elif defined(__AVX2__)
+#elif defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -39,16 +41,48 @@ typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
 typedef uint32_t u32x4 __attribute__((vector_size(16)));
 typedef uint32_t u32x8 __attribute__((vector_size(32)));
-typedef int64_t i64x4 __attribute__((vector_size(32)));
-typedef int64_t i64x8 __attribute__((vector_size(64)));
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+typedef int16_t i16x4 __attribute__((vector_size(8)));
+typedef int16_t i16x8 __attribute__((vector_size(16)));
+typedef int16_t i16x16 __attribute__((vector_size(32)));
+typedef int8_t i8x4 __attribute__((vector_size(4)));
+typedef int8_t i8x8 __attribute__((vector_size(8)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
+typedef int8_t i8x32 __attribute__((vector_size(32)));
+typedef _Float16 f16x4 __attribute__((vector_size(8)));
+typedef _Float16 f16x8 __attribute__((vector_size(16)));
+typedef _Float16 f16x16 __attribute__((vector_size(32)));
 
 /* The same in memory: of any alignment, and seen through any pointer. */
-typedef f32x4 f32x4_memory __attribute__((aligned(1), may_alias));
-typedef f32x8 f32x8_memory __attribute__((aligned(1), may_alias));
-typedef f32x16 f32x16_memory __attribute__((aligned(1), may_alias));
-typedef i32x4 i32x4_memory __attribute__((aligned(1), may_alias));
-typedef i32x8 i32x8_memory __attribute__((aligned(1), may_alias));
+#define AC_MEMORY(type) typedef type type##_memory __attribute__((aligned(1), may_alias))
+AC_MEMORY(f32x4);
+AC_MEMORY(f32x8);
+AC_MEMORY(f32x16);
+AC_MEMORY(i32x4);
+AC_MEMORY(i32x8);
+AC_MEMORY(u32x8);
+AC_MEMORY(u16x8);
+AC_MEMORY(i16x4);
+AC_MEMORY(i16x8);
+AC_MEMORY(i16x16);
+AC_MEMORY(i8x4);
+AC_MEMORY(i8x8);
+AC_MEMORY(i8x16);
+AC_MEMORY(i8x32);
+AC_MEMORY(f16x4);
+AC_MEMORY(f16x8);
+AC_MEMORY(f16x16);
 typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
+
+#define AC_NOINLINE __attribute__((noinline))
+
+/* Before loops over arrays of vectors whose elements can be in registers only when no index is left. */
+#if defined(__clang__)
+#define AC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define AC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #define AC_JOIN_(a, b) a##b
 #define AC_JOIN(a, b) AC_JOIN_(a, b)
@@ -59,8 +93,62 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_SPLAT(type, value) ((value) - (type){0})
 
 /* Where `mask` (a comparison) holds `a`, elsewhere `b`. */
-#define AC_SELECT(type, mask_type, mask, a, b) \
-  ((type)(((mask) & (mask_type)(a)) | (~(mask) & (mask_type)(b))))
+#define AC_SELECT(type, mask_type, mask, a, b) ((type)(((mask) & (mask_type)(a)) | (~(mask) & (mask_type)(b))))
+
+/* fma: a * b + c rounded once. larger, smaller: of a bound and a value that is not NaN. nearest: to int32, ties to even, for
+ * magnitudes below 2^22. */
+#define AC_DEFINE_REAL(lanes)                                                                                             \
+  static inline AC_JOIN(f32x, lanes) AC_JOIN(fma_f32x, lanes)(AC_JOIN(f32x, lanes) a, AC_JOIN(f32x, lanes) b,             \
+                                                              AC_JOIN(f32x, lanes) c) {                                   \
+    return AC_FMA(lanes, a, b, c);                                                                                        \
+  }                                                                                                                       \
+  static inline AC_JOIN(f32x, lanes) AC_JOIN(larger_f32x, lanes)(AC_JOIN(f32x, lanes) a, AC_JOIN(f32x, lanes) b) {        \
+    return AC_SELECT(AC_JOIN(f32x, lanes), AC_JOIN(i32x, lanes), a > b, a, b);                                            \
+  }                                                                                                                       \
+  static inline AC_JOIN(f32x, lanes) AC_JOIN(smaller_f32x, lanes)(AC_JOIN(f32x, lanes) a, AC_JOIN(f32x, lanes) b) {       \
+    return AC_SELECT(AC_JOIN(f32x, lanes), AC_JOIN(i32x, lanes), a < b, a, b);                                            \
+  }                                                                                                                       \
+  static inline AC_JOIN(i32x, lanes) AC_JOIN(nearest_f32x, lanes)(AC_JOIN(f32x, lanes) a) {                               \
+    return __builtin_convertvector((a + 12582912.0f) - 12582912.0f, AC_JOIN(i32x, lanes));                                \
+  }
+
+#if defined(__clang__)
+#define AC_FMA(lanes, a, b, c) __builtin_elementwise_fma(a, b, c)
+#else
+#define AC_FMA(lanes, a, b, c)                                        \
+  ({                                                                  \
+    AC_JOIN(f32x, lanes) result = {0};                                \
+    for (int i = 0; i < lanes; i++) result[i] = fmaf(a[i], b[i], c[i]); \
+    result;                                                           \
+  })
+#endif
+
+#if defined(__ARM_NEON) && defined(__aarch64__)
+static inline f32x4 fma_f32x4(f32x4 a, f32x4 b, f32x4 c) { return (f32x4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+static inline f32x4 larger_f32x4(f32x4 a, f32x4 b) { return (f32x4)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+static inline f32x4 smaller_f32x4(f32x4 a, f32x4 b) { return (f32x4)vminq_f32((float32x4_t)a, (float32x4_t)b); }
+static inline i32x4 nearest_f32x4(f32x4 a) { return (i32x4)vcvtnq_s32_f32((float32x4_t)a); }
+#elif defined(__SSE2__)
+static inline f32x4 fma_f32x4(f32x4 a, f32x4 b, f32x4 c) { return AC_FMA(4, a, b, c); }
+static inline f32x4 larger_f32x4(f32x4 a, f32x4 b) { return (f32x4)_mm_max_ps((__m128)a, (__m128)b); }
+static inline f32x4 smaller_f32x4(f32x4 a, f32x4 b) { return (f32x4)_mm_min_ps((__m128)a, (__m128)b); }
+static inline i32x4 nearest_f32x4(f32x4 a) { return (i32x4)_mm_cvtps_epi32((__m128)a); }
+#else
+AC_DEFINE_REAL(4)
+#endif
+
+#if defined(__AVX__)
+static inline f32x8 fma_f32x8(f32x8 a, f32x8 b, f32x8 c) { return AC_FMA(8, a, b, c); }
+static inline f32x8 larger_f32x8(f32x8 a, f32x8 b) { return (f32x8)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline f32x8 smaller_f32x8(f32x8 a, f32x8 b) { return (f32x8)_mm256_min_ps((__m256)a, (__m256)b); }
+static inline i32x8 nearest_f32x8(f32x8 a) { return (i32x8)_mm256_cvtps_epi32((__m256)a); }
+#else
+AC_DEFINE_REAL(8)
+#endif
+
+#if AC_F32_LANES == 16
+AC_DEFINE_REAL(16)
+#endif
 
 /* dot4: every 32-bit lane of x and w is 4 int8; lane += sum of the 4 products. Needs w in [-127, 127].
  * splat_quad: 4 int8, the i-th of the 4 quads at w, in all lanes. */
@@ -79,15 +167,11 @@ static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) {
 
 #else
 
-static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) {
-  return AC_SPLAT(i32x4, *(const i32_memory *)(w + 4 * i));
-}
+static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) { return AC_SPLAT(i32x4, *(const i32_memory *)(w + 4 * i)); }
 
 #if defined(__AVX2__)
 
-static inline i32x8 splat_quad_i32x8(const int8_t *w, int i) {
-  return AC_SPLAT(i32x8, *(const i32_memory *)(w + 4 * i));
-}
+static inline i32x8 splat_quad_i32x8(const int8_t *w, int i) { return AC_SPLAT(i32x8, *(const i32_memory *)(w + 4 * i)); }
 
 /* x86 multiplies u8 by s8. Take |x| as the u8 (|-128| is 128) and move the sign of x to w, which is exact because w is
  * not -128. vpmaddubsw adds two products in int16 and saturates, but 2 * 128 * 127 = 32512 fits. */
@@ -126,42 +210,29 @@ static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
 #endif
 #endif
 
-/* The int8 in every lane of q, as byte i of the lane; the other bytes are 0. */
-#define AC_BYTE(lanes, q, i) ((AC_JOIN(i32x, lanes))((AC_JOIN(u32x, lanes))(q) << 24 >> (24 - 8 * (i))))
-
-/* Requantise sums to outputs, as ac_kernels.h defines it; the result is an int8 in every int32 lane. */
+/* The low bytes of q[0] to q[3] + zero as the 4 bytes of every lane; every sum is an int8. */
+static inline i32x4 quads_i32x4(const i32x4 *q, int32_t zero) {
 #if defined(__ARM_NEON) && defined(__aarch64__)
-
-/* sqdmulh keeps floor(sum * multiplier * 2^-31) and srshl rounds what is left: rounding a floor is rounding once, so
- * long as at least one bit is left to shift. For a shift of 31 that bit is made by doubling the sum first; if that
- * saturates, so does the output. */
-static inline i32x4 requantise_i32x4(i32x4 sum, i32x4 multiplier, i32x4 shift, int32_t zero, int32_t low, int32_t high) {
-  const int32x4_t up = vmaxq_s32(vsubq_s32(vdupq_n_s32(32), (int32x4_t)shift), vdupq_n_s32(0));
-  const int32x4_t down = vminq_s32(vsubq_s32(vdupq_n_s32(31), (int32x4_t)shift), vdupq_n_s32(-1));
-  int32x4_t q = vrshlq_s32(vqdmulhq_s32(vqshlq_s32((int32x4_t)sum, up), (int32x4_t)multiplier), down);
-  q = vqaddq_s32(q, vdupq_n_s32(zero));
-  return (i32x4)vminq_s32(vmaxq_s32(q, vdupq_n_s32(low)), vdupq_n_s32(high));
+  int32x4_t packed = vsliq_n_s32((int32x4_t)q[0], (int32x4_t)q[1], 8);
+  packed = vsliq_n_s32(packed, (int32x4_t)q[2], 16);
+  packed = vsliq_n_s32(packed, (int32x4_t)q[3], 24);
+  return (i32x4)vaddq_s8((int8x16_t)packed, vdupq_n_s8((int8_t)zero));
+#else
+  u32x4 packed = {0};
+  for (int i = 0; i < 4; i++) packed |= (u32x4)(q[i] + zero) << 24 >> (24 - 8 * i);
+  return (i32x4)packed;
+#endif
 }
 
-#else
-
-#define AC_DEFINE_REQUANTISE(narrow, wide)                                                                          \
-  static inline narrow AC_JOIN(requantise_, narrow)(narrow sum, narrow multiplier, narrow shift, int32_t zero,      \
-                                                    int32_t low, int32_t high) {                                    \
-    const wide by = __builtin_convertvector(shift, wide);                                                           \
-    const wide product = __builtin_convertvector(sum, wide) * __builtin_convertvector(multiplier, wide);            \
-    /* Clamp before the zero point is added: q is an int32, its sum with the zero point need not be. */             \
-    const narrow q = __builtin_convertvector((product + (((wide){0} + 1) << (by - 1))) >> by, narrow);              \
-    const narrow least = AC_SPLAT(narrow, low - zero), most = AC_SPLAT(narrow, high - zero);                        \
-    const narrow floored = AC_SELECT(narrow, narrow, q < least, least, q);                                          \
-    return AC_SELECT(narrow, narrow, floored > most, most, floored) + zero;                                         \
-  }
-
-AC_DEFINE_REQUANTISE(i32x4, i64x4)
-#if AC_S8_LANES == 8
-AC_DEFINE_REQUANTISE(i32x8, i64x8)
-#endif
-
+#if defined(__AVX2__)
+static inline i32x8 quads_i32x8(const i32x8 *q, int32_t zero) {
+  const __m256i z = _mm256_set1_epi16((int16_t)zero);
+  const __m256i low = _mm256_add_epi16(_mm256_packs_epi32((__m256i)q[0], (__m256i)q[1]), z);
+  const __m256i high = _mm256_add_epi16(_mm256_packs_epi32((__m256i)q[2], (__m256i)q[3]), z);
+  const __m256i turn = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
+                                        14, 3, 7, 11, 15);
+  return (i32x8)_mm256_shuffle_epi8(_mm256_packs_epi16(low, high), turn);
+}
 #endif
 
 #endif

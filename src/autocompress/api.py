@@ -324,14 +324,19 @@ def machine() -> str:
 def provenance(search: Search) -> dict[str, Any]:
     """What a report says about how its numbers came about."""
     prepared = search.prepared
-    table = prepared.profile.latency.table
+    latency = prepared.profile.latency
     return {
         "autocompress": __version__,
         "torch": torch.__version__,
         "optuna": optuna.__version__,
         "seed": search.settings.seed,
         "sampler": search.settings.sampler,
-        "table": {"source": table.source, "core": table.core.name, "fingerprint": table.fingerprint, "note": table.note},
+        "table": {
+            "source": latency.source,
+            "core": latency.table.core.name,
+            "fingerprint": latency.table.fingerprint,
+            "note": latency.note,
+        },
         "data": {
             "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial",
             "finalists": f"{min(len(prepared.held_out), HELD_OUT)} other calibration inputs decide between the best trials",

@@ -29,6 +29,7 @@ from .settings import Budget, SearchSettings
 
 if TYPE_CHECKING:
     from .api import Profile
+    from .kernels.bench import Outcome
     from .tasks.task import Task
 
 DEFAULT_TASK, DEFAULT_TARGET = "efficientnet-lite0", "pixel7"
@@ -271,17 +272,106 @@ def tasks() -> None:
 
 @app.command()
 def targets() -> None:
-    """List the targets, with their cores and where their tables come from."""
-    from .kernels.table import LatencyTable
+    """List the targets, with their cores and what is measured of them."""
+    from .kernels.table import summary
     from .kernels.targets import list_targets, load_target
 
-    table = Table("target", "device", "cores (default first)", "table", box=None, pad_edge=False)
+    table = Table("target", "device", "core", "measured rows", "last measured", box=None, pad_edge=False)
     for name in list_targets():
         device = load_target(name)
-        cores = sorted(device.cores, key=lambda core: core.name != device.default_core)
-        source = LatencyTable.for_target(device).source
-        table.add_row(name, device.description, ", ".join(f"{core.name} {core.ghz:g} GHz" for core in cores), source)
-    Console().print(table)
+        for core in sorted(device.cores, key=lambda core: core.name != device.default_core):
+            first = core.name == device.default_core
+            found = summary(device, core)
+            rows = f"{found.measured}" if found.measured else "none: modelled"
+            notes = [f"{found.unsteady} unsteady"] * bool(found.unsteady) + [f"{found.stale} out of date"] * bool(found.stale)
+            table.add_row(
+                name if first else "",
+                device.description if first else "",
+                f"{core.name} {core.ghz:g} GHz",
+                rows + (f" ({', '.join(notes)})" if notes else ""),
+                found.date,
+            )
+    console = Console()
+    console.print(table)
+    console.print("[dim]The first core of a target is its default. Measure one: autocompress bench --target NAME --core CORE[/]")
+
+
+@app.command()
+def bench(
+    target: TargetOption = DEFAULT_TARGET,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="local, ssh://USER@HOST[:PORT] or adb://SERIAL; as the target says by default.", metavar="URL"),
+    ] = None,
+    task: TaskOption = DEFAULT_TASK,
+    data: DataOption = None,
+    core: CoreOption = None,
+    cpu: Annotated[int | None, typer.Option(help="Number of the CPU; the last one of the core's kind by default.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Common shapes of all kernels instead of those of a task.")] = False,
+    row_ms: Annotated[float, typer.Option(help="Milliseconds in which a row is repeated.")] = 30.0,
+    tries: Annotated[int, typer.Option(help="How often a row is timed at most, while the device's clock is slower than usual.")] = 5,
+    again: Annotated[bool, typer.Option("--again", help="Measure rows again that are measured already.")] = False,
+) -> None:
+    """Measure a device: the times of all kernels that a task can use, for searches on that target from then on.
+
+    It can be stopped at any time, and goes on from there when it is run again.
+
+    Examples:
+
+      autocompress bench --target pixel7 --task my_model.py:task
+
+      autocompress bench --target my_phone.toml --device ssh://me@phone:8022
+    """
+    from .kernels.bench import Settings, general_grid, measure
+    from .kernels.devices import open_transport
+    from .kernels.table import LatencyTable
+    from .kernels.targets import load_target
+
+    settings = Settings(device, cpu, row_ms, tries, again)
+    console = Console()
+    phases = Phases(_Display(console))
+    chosen = load_target(target)
+    measured_core = chosen.core(core)
+    if device is not None:
+        open_transport(device)
+    if everything:
+        keys = general_grid(LatencyTable.for_target(chosen, core))
+    else:
+        from .api import profile as make_profile
+        from .evaluators.needed_rows import needed_rows
+        from .tasks.loader import load_task
+
+        with phases.phase("task"):
+            loaded = load_task(task, data)
+        with phases.phase("capture"):
+            keys = needed_rows(make_profile(loaded, chosen, core).latency)
+    try:
+        with phases.phase("measure") as update:
+            done = measure(chosen, measured_core, keys, settings, update)
+    except KeyboardInterrupt:
+        console.print("stopped; measured rows are kept. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    _print_bench(done, chosen.name, measured_core.name, console)
+
+
+def _print_bench(done: Outcome, target: str, core: str, console: Console) -> None:
+    chosen = next(cpu for cpu in done.info.cpus if cpu.index == done.cpu)
+    clock = f", {chosen.max_khz / 1e6:.2f} GHz" if chosen.max_khz else ""
+    governor = f", governor {chosen.governor}" if chosen.governor else ""
+    console.print(f"{done.url}: {done.info.product or done.info.machine}, CPU {done.cpu} ({chosen.model}{clock}{governor})", markup=False)
+    console.print(f"[bold green]{done.measured} rows measured[/], {done.present} were there already")
+    if done.unsteady:
+        console.print(
+            f"[yellow]{done.unsteady} rows are marked unsteady:[/] the clock was slower beside them than it can be. "
+            "Let the device cool, then run the same command: it measures these again."
+        )
+    if done.missing:
+        named = ", ".join(f"{name} ({count})" for name, count in sorted(done.missing.items()))
+        console.print(f"[yellow]{sum(done.missing.values())} rows stay modelled:[/] there are no such kernels yet: {named}")
+    if done.refused:
+        key, reason = done.refused[0]
+        console.print(f"[yellow]{len(done.refused)} rows stay modelled:[/] the device refuses them, the first ({key}) since {reason}")
+    console.print(f"[dim]Used from now on: autocompress --target {target} --core {core}[/]")
 
 
 @app.command()
@@ -304,9 +394,9 @@ def profile(
     loaded = load_task(task, data)
     found = make_profile(loaded, device, core)
     columns = _dense_latencies(loaded, found)
-    table = found.latency.table
+    latency = found.latency
     if json_:
-        value = {"schema": 1, "task": loaded.name, "target": device.name, "latency_source": table.source, "dtypes": columns}
+        value = {"schema": 1, "task": loaded.name, "target": device.name, "latency_source": latency.source, "dtypes": columns}
         typer.echo(json.dumps(value, indent=2, allow_nan=False))
         return
     shown = Table("layer", "op", "MMACs", *(f"{name} ms" for name in columns), box=None, pad_edge=False)
@@ -317,7 +407,7 @@ def profile(
     shown.add_row("whole network", "", "", *(f"[bold]{column['total_ms']:.2f}[/]" for column in columns.values()))
     console = Console()
     console.print(shown)
-    console.print(f"[dim]{table.source} on {device.name} {table.core.name}. {table.note}[/]")
+    console.print(f"[dim]{latency.source} on {device.name} {latency.table.core.name}. {latency.note}[/]")
 
 
 def _dense_latencies(task: Task, found: Profile) -> dict[str, Any]:

@@ -152,7 +152,6 @@ def _result(
         name: latency(space.uniform(option)).ms if all(option in options for options in space.options.values()) else None
         for name, option in dense.items()
     }
-    table = latency.table
     best_plan = next((trial.plan for trial in trials if trial.number == best), None)
     layers, others = _layer_rows(search, best_plan) if best_plan is not None else ((), ())
     story = provenance(search)
@@ -162,8 +161,8 @@ def _result(
         study=search.folder.name,
         task=search.prepared.task.name,
         target=search.prepared.target.name,
-        latency_source=table.source,
-        latency_note=table.note,
+        latency_source=latency.source,
+        latency_note=latency.note,
         budget_ms=search.budget_ms,
         dense_ms=dense_ms,
         loss_name=loss_name(search.prepared.evaluator.dense_outputs),

@@ -112,3 +112,22 @@ def test_conversions_are_charged_where_types_meet(tiny: Prepared) -> None:
     assert len(converted) == 2
     assert converted[0] == "input: fp32 to int8" and converted[1].endswith("int8 to fp32")
     assert not [row for row in latency(space.uniform(fp32)).ops if row.op == "convert"]
+
+
+def test_latencies_are_measured_when_all_rows_of_the_plans_are(tiny: Prepared) -> None:
+    profile = tiny.profile
+    dense = {bits: profile.space.uniform(Option("dense", 0.0, bits)) for bits in (32, 8)}
+    target = profile.latency.table.target
+    modelled = LatencyTable(target, target.core())
+    LatencyEvaluator(profile.network, profile.space.groups, modelled)(dense[8])
+    measured = {key: replace(row, source="measured") for key, row in modelled.rows.items()}
+    latency = LatencyEvaluator(profile.network, profile.space.groups, LatencyTable(target, target.core(), measured=measured))
+    assert latency.source == "modelled"
+    latency(dense[8])
+    # Asked for, but in no Plan.
+    layer = profile.space.layers[0]
+    latency.layer_microseconds(layer.name, Option("dense", 0.0, 32), {})
+    assert (latency.source, latency.note) == ("measured", "Times measured on pixel7 X1.")
+    latency(dense[32])
+    assert latency.source == "modelled"
+    assert f"{len(latency(dense[8]).ops)} times are measured on pixel7 X1. " in latency.note and " are modelled (" in latency.note

@@ -12,7 +12,7 @@ import pytest
 
 from autocompress.errors import UserError
 from autocompress.kernels import toolchain
-from autocompress.kernels.toolchain import build, cache_folder
+from autocompress.kernels.toolchain import build, cache_folder, kernels_hash, names_for
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def small_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "csrc"
     folder.mkdir()
     (folder / "one.c").write_text("int one(void);\nint one(void) { return 1; }\n")
-    (folder / "check.c").write_text("int one(void);\nint main(void) { return one() - 1; }\n")
+    (folder / "run.c").write_text("int one(void);\nint main(void) { return one() - 1; }\n")
     monkeypatch.setattr(toolchain, "SOURCES", folder)
     return folder
 
@@ -47,7 +47,7 @@ def test_a_second_build_is_looked_up(own_cache: Path, small_sources: Path, monke
 def test_what_decides_a_build_gives_it_another_name(
     own_cache: Path, small_sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [build(), build(flags=("-DX",)), build(cpu="baseline"), build(product="check")]
+    paths = [build(), build(flags=("-DX",)), build(cpu="baseline"), build(product="run")]
     (small_sources / "one.c").write_text("int one(void);\nint one(void) { return 2 - 1; }\n")
     paths.append(build())
     monkeypatch.setattr(toolchain, "_cpu", lambda: "another machine that shares this folder")
@@ -56,16 +56,47 @@ def test_what_decides_a_build_gives_it_another_name(
     assert sorted(paths) == sorted(own_cache.iterdir())
 
 
+def test_the_kernels_hash_is_that_of_the_kernels(small_sources: Path) -> None:
+    first = kernels_hash()
+    (small_sources / "run.c").write_text("int main(void) { return 1; }\n")
+    assert kernels_hash() == first
+    (small_sources / "one.h").write_text("int one(void);\n")
+    assert kernels_hash() != first
+
+
+@pytest.mark.parametrize(
+    ("model", "features", "cpu"),
+    [
+        ("cortex-x1", ("dotprod", "fp16"), "cortex_x1"),
+        ("cortex-a78", ("dotprod", "fp16"), "cortex_a78"),
+        ("cortex-a55", ("dotprod", "fp16"), "cortex_a55"),
+        ("cortex-a73", (), "cortex_a73"),
+        ("cortex-a715", ("dotprod", "fp16"), "generic+v8_2a+dotprod+fullfp16"),
+        ("my-core", (), "generic"),
+    ],
+)
+def test_every_core_has_a_build(own_cache: Path, small_sources: Path, model: str, features: tuple[str, ...], cpu: str) -> None:
+    assert names_for("aarch64", model, features) == ("aarch64-linux-musl", cpu)
+    program = build("aarch64-linux-musl", cpu, product="run")
+    assert int.from_bytes(program.read_bytes()[18:20], "little") == 183  # EM_AARCH64
+
+
+def test_machines_without_a_build() -> None:
+    assert names_for("x86_64", "x86-64-v3", ()) == ("x86_64-linux-musl", "x86_64_v3")
+    with pytest.raises(UserError, match="not built for armv7l"):
+        names_for("armv7l", "cortex-a55", ())
+
+
 def test_a_half_made_file_is_built_again(own_cache: Path, small_sources: Path) -> None:
-    path = build(product="check")
+    path = build(product="run")
     path.write_bytes(b"")
     path.chmod(0o644)
-    assert build(product="check") == path
+    assert build(product="run") == path
     assert subprocess.run([path], check=False).returncode == 0
 
 
 def test_a_phone_program_is_static_and_of_its_machine(own_cache: Path, small_sources: Path) -> None:
-    program = build("aarch64-linux-musl", "cortex_x1", product="check").read_bytes()
+    program = build("aarch64-linux-musl", "cortex_x1", product="run").read_bytes()
     assert program[:4] == b"\x7fELF"
     assert int.from_bytes(program[18:20], "little") == 183  # EM_AARCH64
     assert b"ld-musl" not in program
@@ -81,7 +112,7 @@ def test_a_failing_compilation_is_explained_and_leaves_nothing(own_cache: Path, 
 
 def test_an_unknown_cpu_is_explained(own_cache: Path, small_sources: Path) -> None:
     with pytest.raises(UserError, match="cpu pentium_9"):
-        build("aarch64-linux-musl", "pentium_9", product="check")
+        build("aarch64-linux-musl", "pentium_9", product="run")
 
 
 def test_a_missing_compiler_is_explained(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,5 +129,5 @@ def test_a_cache_folder_that_is_a_file_is_explained(small_sources: Path, tmp_pat
 
 
 def test_the_kernels_compile_without_warnings(own_cache: Path) -> None:
-    assert build(flags=("-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"), product="check").exists()
+    assert build(flags=("-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"), product="run").exists()
     assert shutil.which("qemu-aarch64"), "the tests of phone builds need qemu-user"

@@ -1,0 +1,348 @@
+"""Measuring rows of a LatencyTable on a device: csrc/bench.c is built for it and run there, and every row is kept at once.
+
+docs/bench.md says how times are taken and what is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import UserError
+from . import toolchain
+from .core_model import kernel_name
+from .devices import ARM_PARTS, ConnectionLost, Device, DeviceInfo, open_transport
+from .geometry import Geometry
+from .jobs import Job, job_of
+from .table import (
+    LatencyTable,
+    MeasuredRows,
+    MeasuredWriter,
+    Measurement,
+    Row,
+    RowKey,
+    measured_path,
+    measured_writer,
+    unsteady_keys,
+)
+from .targets import Core, Target
+
+#: Called with (rows done, rows in all, what is being measured).
+Update = Callable[[int, int, str], None]
+
+#: Features of a target's core -> what Linux calls them.
+_FEATURES = {"dotprod": "asimddp", "fp16": "asimdhp", "i8mm": "i8mm"}
+_PROGRAM, _JOBS = "bench", "jobs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        device: URL of the device; the target's own transport where None.
+        cpu: number of the CPU to be pinned to; the last one of the core's kind where None.
+        row_ms: time that repetitions of a row take, at least (11 are made in any case).
+        tries: how often a row is timed at most, while the clock is slower than it was.
+        again: measure rows again that are there.
+    """
+
+    device: str | None = None
+    cpu: int | None = None
+    row_ms: float = 30.0
+    tries: int = 5
+    again: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.row_ms <= 60e3:
+            raise UserError(f"--row-ms {self.row_ms} is out of range: choose 0 to 60000 milliseconds.")
+        if not 1 <= self.tries <= 100:
+            raise UserError(f"--tries {self.tries} is out of range: choose 1 to 100.")
+
+
+@dataclass
+class Outcome:
+    """What a run of `measure` came to.
+
+    Attributes:
+        url, info, cpu: where it was measured.
+        measured: rows that were measured now; `present` were there already.
+        unsteady: of all rows that are there now, those beside which the clock was slower than usual.
+        missing: kernel name -> number of rows that were asked for and stay modelled, since there is no such kernel.
+        refused: (row, reason) of rows that the program could not run.
+    """
+
+    url: str
+    info: DeviceInfo
+    cpu: int
+    measured: int = 0
+    present: int = 0
+    unsteady: int = 0
+    missing: dict[str, int] = field(default_factory=dict)
+    refused: list[tuple[RowKey, str]] = field(default_factory=list)
+
+
+def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settings, update: Update) -> Outcome:
+    """Measure the rows of these keys that are not measured yet (or were at an unsteady clock), in this order.
+
+    Every row is in the file of measured rows (`table.measured_path`) as soon as it is measured: the next call goes on from
+    wherever this one ends.
+
+    Raises:
+        UserError: no such device or CPU, it is not the target's, it is an emulator, it was lost, or the file cannot be written.
+    """
+    url = _url(target, settings.device)
+    path = measured_path(target, core)
+    with measured_writer(path, target, core) as writer, Device(open_transport(url)) as device:
+        info = device.describe()
+        url = device.transport.url
+        refuse_emulators(url, info)
+        cpu = choose_cpu(url, info, target, core, settings.cpu)
+        _check_features(url, info, core)
+        triple, name = (
+            (toolchain.HOST, "native") if url == "local" else toolchain.names_for(info.machine, core.model, core.features)
+        )
+        device.put(toolchain.build(triple, name, product="bench"), _PROGRAM)
+        known = _check_header(next(iter(device.run(f"./{_PROGRAM}", "list")), ""), url, info)
+        outcome = Outcome(url, info, cpu)
+        todo, reference = _todo(keys, known, path, info, settings.again, outcome)
+        _run(device, core, todo, reference, settings, outcome, writer, update)
+        outcome.unsteady = len(unsteady_keys(MeasuredRows.load(path).usable(toolchain.kernels_hash(), info.fingerprint)))
+    return outcome
+
+
+def _url(target: Target, device: str | None) -> str:
+    url = device if device is not None else target.transport
+    if url == "none":
+        raise UserError(f"the file of target {target.name} does not say how to reach it: add --device adb:// or ssh://USER@HOST.")
+    if target.transport == "local" and url != "local":
+        raise UserError(
+            f"target {target.name} is this computer: describe {url} in a target file of its own (docs/own_target.md)."
+        )
+    return url
+
+
+def refuse_emulators(url: str, info: DeviceInfo) -> None:
+    """Times of an emulator say nothing of a device.
+
+    Raises:
+        UserError: the device gives itself away as one.
+    """
+    if info.emulator is not None:
+        raise UserError(f"{url} is an emulator ({info.emulator}): its times mean nothing; measure on the real device.")
+
+
+def choose_cpu(url: str, info: DeviceInfo, target: Target, core: Core, wanted: int | None) -> int:
+    """The number of the CPU to measure on: of the core's kind, the last one, since systems keep busy with the first.
+
+    Raises:
+        UserError: the device has no such CPU, or it is of another kind.
+    """
+    indices = [cpu.index for cpu in info.cpus]
+    of_kind = indices
+    if core.model in ARM_PARTS.values():
+        if info.machine != "aarch64":
+            raise UserError(
+                f"{url} is {info.machine}, but {core.name} of {target.name} a {core.model}: choose the right --device."
+            )
+        of_kind = [cpu.index for cpu in info.cpus if cpu.model == core.model]
+        if not of_kind:
+            there = ", ".join(sorted({cpu.model for cpu in info.cpus}))
+            raise UserError(f"{url} has no {core.model} ({core.name} of {target.name}), but {there}: choose the right --target.")
+    if wanted is None:
+        if not of_kind:
+            raise UserError(f"{url} does not list its CPUs: choose one with --cpu.")
+        return of_kind[-1]
+    if wanted not in indices:
+        raise UserError(f"{url} has no CPU {wanted}: choose --cpu from {', '.join(map(str, of_kind))}.")
+    if wanted not in of_kind:
+        model = next(cpu.model for cpu in info.cpus if cpu.index == wanted)
+        raise UserError(
+            f"CPU {wanted} of {url} is a {model}, not the {core.model} of core {core.name}: choose --cpu from "
+            f"{', '.join(map(str, of_kind))}."
+        )
+    return wanted
+
+
+def _check_features(url: str, info: DeviceInfo, core: Core) -> None:
+    lacking = [name for name in core.features if _FEATURES[name] not in info.features]
+    if info.machine == "aarch64" and lacking:
+        raise UserError(f"{url} has no {', '.join(lacking)}, which core {core.name} has: choose the target of this device.")
+
+
+def _check_header(line: str, url: str, info: DeviceInfo) -> frozenset[str]:
+    """The names of the program's kernels.
+
+    Raises:
+        UserError: the program did not run on the device's own machine, but in an emulator.
+    """
+    header = _value(line, url)
+    if header.get("bench") != 1 or not isinstance(header.get("kernels"), list):
+        raise UserError(f"the program on {url} begins with {line[:80]!r}: that is not our bench. Run it again.")
+    if header.get("machine") != info.machine:
+        sign = f"a program for {header.get('machine')} runs on {info.machine}"
+    elif not header.get("vdso"):
+        sign = "the program has no vDSO"
+    else:
+        return frozenset(map(str, header["kernels"]))
+    raise UserError(f"{url} runs programs in an emulator ({sign}): its times mean nothing; measure on the real device.")
+
+
+def _todo(
+    keys: Sequence[RowKey], known: Collection[str], path: Path, info: DeviceInfo, again: bool, outcome: Outcome
+) -> tuple[list[tuple[RowKey, Job]], float]:
+    """What is left to measure, and the fastest time of the sentinel so far (0 when it has never run)."""
+    present = MeasuredRows.load(path).usable(toolchain.kernels_hash(), info.fingerprint)
+    done = set() if again else present.keys() - unsteady_keys(present)
+    todo = []
+    for key in dict.fromkeys(keys):
+        job = job_of(key.geometry, key.structure, key.sparsity, key.bits)
+        if job.kernel not in known:
+            outcome.missing[job.kernel] = outcome.missing.get(job.kernel, 0) + 1
+        elif key in done:
+            outcome.present += 1
+        else:
+            todo.append((key, job))
+    clocks = [row.measurement.sentinel_ns for row in present.values() if row.measurement is not None]
+    return todo, min(clocks, default=0.0)
+
+
+def _run(
+    device: Device,
+    core: Core,
+    todo: Sequence[tuple[RowKey, Job]],
+    reference: float,
+    settings: Settings,
+    outcome: Outcome,
+    writer: MeasuredWriter,
+    update: Update,
+) -> None:
+    if not todo:
+        return
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        jobs = Path(folder) / _JOBS
+        jobs.write_text("".join(job.line() + "\n" for _, job in todo), encoding="ascii")
+        device.put(jobs, _JOBS)
+    update(0, len(todo), "")
+    cache = int(2 * core.l2_kb * 1024)
+    numbers = (outcome.cpu, cache, settings.row_ms, reference, settings.tries)
+    try:
+        with closing(device.run(f"./{_PROGRAM}", _JOBS, *map(str, numbers))) as lines:
+            _keep(lines, device.url, todo, outcome, writer, update)
+    except ConnectionLost as error:
+        raise ConnectionLost(f"{error} The {outcome.measured} rows measured until then are kept.") from error
+
+
+def _keep(
+    lines: Iterator[str],
+    url: str,
+    todo: Sequence[tuple[RowKey, Job]],
+    outcome: Outcome,
+    writer: MeasuredWriter,
+    update: Update,
+) -> None:
+    kernel_hash = toolchain.kernels_hash()
+    for number, value in enumerate(_rows(lines, url, outcome.info)):
+        key, _ = todo[number] if number < len(todo) else (None, None)
+        if key is None or value.get("job") != number:
+            raise UserError(f"the program on {url} answers out of order: {value}. Run the same command again.")
+        if "error" in value:
+            outcome.refused.append((key, str(value["error"])))
+        else:
+            writer.add(key, row_of(key, value, kernel_hash, outcome.info.fingerprint, url))
+            outcome.measured += 1
+        update(number + 1, len(todo), kernel_name(key.geometry, key.structure, key.bits))
+
+
+def _rows(lines: Iterator[str], url: str, info: DeviceInfo) -> Iterator[Mapping[str, Any]]:
+    for number, line in enumerate(lines):
+        if number == 0:
+            _check_header(line, url, info)
+        else:
+            yield _value(line, url)
+
+
+def _value(line: str, url: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"the program on {url} prints {line[:80]!r}, which is no row: see docs/bench.md for help.")
+    return value
+
+
+def row_of(key: RowKey, value: Mapping[str, Any], kernel_hash: str, device: str, url: str) -> Row:
+    """The row that a line of the program stands for.
+
+    Raises:
+        UserError: a number is missing, or cannot be.
+    """
+    try:
+        ns, low, high, sentinel = (float(value[name]) for name in ("ns", "low", "high", "sentinel"))
+        repetitions = int(value["repetitions"])
+        if not (0.0 < low <= ns <= high < 1e15 and 0.0 < sentinel < 1e12 and repetitions > 0):
+            raise ValueError("out of range")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the program on {url} prints an impossible row {dict(value)}: run the same command again.") from error
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    measurement = Measurement(repetitions, kernel_hash, device, sentinel, now)
+    name = kernel_name(key.geometry, key.structure, key.bits)
+    return Row(round(ns / 1e3, 5), round(low / 1e3, 5), round(high / 1e3, 5), "measured", name, measurement)
+
+
+def general_grid(table: LatencyTable) -> tuple[RowKey, ...]:
+    """Rows of no network in particular, for `--all`: every kernel of the table's core on common shapes."""
+    keys: list[RowKey] = []
+    for pixels, channels in (
+        (112, (16, 32)),
+        (56, (24, 64, 128)),
+        (28, (40, 128, 256)),
+        (14, (96, 256, 512)),
+        (7, (192, 512, 1024)),
+    ):
+        plane = (pixels, pixels, pixels, pixels)
+        for inputs, outputs in product(channels, channels):
+            keys += _weighted(table, Geometry("conv", inputs, outputs, *plane))
+            if inputs == outputs and pixels < 112:
+                keys += _weighted(table, Geometry("conv", inputs, outputs, *plane, kernel=(3, 3)))
+        for count in channels:
+            for size, stride in product((3, 5), (1, 2)):
+                small = -(-pixels // stride)
+                geometry = Geometry(
+                    "depthwise", count, count, pixels, pixels, small, small, (size, size), (stride, stride), groups=count
+                )
+                keys += _weighted(table, geometry)
+            plain: tuple[Literal["add", "activation", "copy", "convert"], ...] = ("add", "activation", "copy", "convert")
+            keys += [key for op in plain for key in _weightless(table, Geometry(op, count, count, *plane))]
+            keys += _weightless(table, Geometry("mul", count, count, 1, 1, pixels, pixels))
+            keys += _weightless(table, Geometry("global_pool", count, count, pixels, pixels, 1, 1))
+            half = pixels // 2
+            keys += _weightless(table, Geometry("pool", count, count, pixels, pixels, half, half, (2, 2), (2, 2)))
+    for inputs, outputs in ((256, 10), (512, 1000), (1280, 1000), (2048, 1000), (4096, 4096)):
+        keys += _weighted(table, Geometry("linear", inputs, outputs, 1, 1, 1, 1))
+    return tuple(dict.fromkeys(keys))
+
+
+def _weighted(table: LatencyTable, geometry: Geometry) -> list[RowKey]:
+    keys = [RowKey(geometry, "dense", 0.0, bits) for bits in (32, 16, 8, 4) if table.supports(geometry, "dense", bits)]
+    for structure, bits in product(("unstructured", "block4x1", "block1x4", "block4x4"), (32, 16, 8)):
+        if table.supports(geometry, structure, bits):
+            keys += [RowKey(geometry, structure, zeros, bits) for zeros in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    return keys
+
+
+def _weightless(table: LatencyTable, geometry: Geometry) -> list[RowKey]:
+    # A conversion from fp32 to itself is none.
+    return [
+        RowKey(geometry, "dense", 0.0, bits)
+        for bits in (32, 16, 8)
+        if table.supports(geometry, "dense", bits) and (geometry.op, bits) != ("convert", 32)
+    ]

@@ -1,0 +1,3 @@
+/* Max and average pooling in f16 (float_pool.h). */
+#define AC_HALF 1
+#include "float_pool.h"

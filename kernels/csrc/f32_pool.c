@@ -1,0 +1,3 @@
+/* Max and average pooling in f32 (float_pool.h). */
+#define AC_HALF 0
+#include "float_pool.h"

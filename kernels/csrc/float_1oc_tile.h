@@ -1,0 +1,41 @@
+/* Included by float_1oc.h once per width of the tile: all rows, one at a time, for LANES * VECTORS positions. */
+#define VECTOR REALS(LANES)
+
+/* Outputs where they are no plain run, or their activation bends. */
+static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view *view, const ac_place *place,
+                                              const VECTOR *sum, element *to) {
+  const ac_bounds bounds = bounds_of(p);
+  element tile[LANES * VECTORS];
+  element *store = place->whole ? to + place->pixel : tile;
+  for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, store + LANES * v, FINISH(LANES)(p, bounds, sum[v]));
+  if (!place->whole) ac_scatter(p, view, place, tile, to);
+}
+
+static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
+  const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
+  const ac_bounds bounds = bounds_of(p);
+  const element *weights = p->weights;
+  const int32_t *offsets = p->offsets;
+  x += position;
+  for (int64_t row = 0; row < p->rows; row++) {
+    VECTOR sum[VECTORS];
+    for (int v = 0; v < VECTORS; v++) sum[v] = AC_SPLAT(VECTOR, (real)p->bias[row]);
+    for (const int32_t *last = offsets + p->counts[row]; offsets != last; offsets++, weights++) {
+      const element *from = x + *offsets;
+      for (int v = 0; v < VECTORS; v++) sum[v] += LOAD_REALS(LANES, from + LANES * v) * (real)*weights;
+    }
+    element *to = y + row * p->y_plane;
+    if (place.whole && !bends(p)) {
+      AC_UNROLL for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, to + place.pixel + LANES * v, CLIP(LANES)(bounds, sum[v]));
+    } else {
+      VECTOR done[VECTORS]; /* a copy, so that the sums themselves may stay in registers */
+      memcpy(done, sum, sizeof done);
+      AC_JOIN(TILE, _store)(p, view, &place, done, to);
+    }
+  }
+}
+
+#undef VECTOR
+#undef LANES
+#undef VECTORS
+#undef TILE

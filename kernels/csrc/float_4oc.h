@@ -1,0 +1,75 @@
+/* The float kernels in which 4 output channels share their input channels; dense is the case where all are shared.
+ *
+ * The kernel's file defines KERNEL, AC_HALF (see float.h) and SPARSE (0 or 1), then includes this. Pixels are cut into tiles, the widest first; a tile's inputs stay in L1 while the
+ * weights of all rows stream past. A dense kernel gathers them first, DEPTH at a time: the same lines of distant planes
+ * would be more pages than the TLB has entries. A sparse one reads each too seldom for that. A single pixel (a linear layer) has nothing to vectorise along, so there the 4 output channels
+ * are the lanes.
+ */
+#include "float.h"
+
+#define BLOCK_ELEMENT element
+
+/* 16 pixels also on AVX2, where 24 would just fill its 16 registers: compilers then move sums about, at half the speed. */
+#if AC_F32_LANES == 16 || defined(AC_NATIVE_HALF)
+#define WIDE 32
+#define MIDDLE 16
+#else
+#define WIDE 16
+#define MIDDLE 8
+#endif
+#define NARROW 4
+
+#define DEPTH AC_PANEL_DEPTH
+
+#define TILE tile_wide
+#define LANES REAL_LANES
+#define VECTORS (WIDE / LANES)
+#include "float_4oc_tile.h"
+
+#define TILE tile_middle
+#define LANES REAL_LANES
+#define VECTORS (MIDDLE / LANES)
+#include "float_4oc_tile.h"
+
+#define TILE tile_narrow
+#define LANES 4
+#define VECTORS (NARROW / LANES)
+#include "float_4oc_tile.h"
+
+#if SPARSE
+#define SEGMENTS 1
+#define COUNT p->counts[row / 4]
+#define INPUT(n) x[offsets[n]]
+#else
+#define SEGMENTS p->kernel_height * p->kernel_width
+#define COUNT p->columns
+#define INPUT(n) x[offsets[segment] + (n) * view->plane]
+#endif
+
+static void single_pixel(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
+  const ac_place place = ac_place_of(p, view, position, 1);
+  if (!place.whole) return;
+  const ac_bounds bounds = bounds_of(p);
+  const element *weights = p->weights;
+  const int32_t *offsets = p->offsets;
+  x += position;
+  for (int64_t row = 0; row < p->rows; row += 4) {
+    /* 4 independent sums hide the latency of the multiply-add. */
+    REALS(4) sum[4] = {__builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4))};
+    for (int64_t segment = 0; segment < SEGMENTS; segment++) {
+      const int64_t count = COUNT;
+      int64_t n = 0;
+      for (; n + 4 <= count; n += 4)
+        for (int i = 0; i < 4; i++) sum[i] += LOAD_REALS(4, weights + 4 * (n + i)) * (real)INPUT(n + i);
+      for (; n < count; n++) sum[0] += LOAD_REALS(4, weights + 4 * n) * (real)INPUT(n);
+      weights += 4 * count;
+    }
+    if (SPARSE) offsets += COUNT;
+    const REALS(4) total = FINISH(4)(p, bounds, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (int i = 0; i < 4 && row + i < p->rows; i++) y[(row + i) * p->y_plane + place.pixel] = (element)total[i];
+  }
+}
+
+#define PAD(p, view, x, scratch) ac_slack(ac_pad(p, view, x, (p)->columns, 0, scratch), 0)
+#define PANEL 1
+#include "walk.h"

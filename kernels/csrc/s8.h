@@ -1,0 +1,35 @@
+/* What the s8 matrix kernels share: epilogues and the walk over tiles. */
+#include "activation.h"
+#include "view.h"
+
+/* scaled_<lanes>: the real numbers that sums of one row stand for. */
+#define AC_DEFINE_SCALED(lanes)                                                                                    \
+  static inline AC_JOIN(f32x, lanes)                                                                               \
+      AC_JOIN(scaled_, lanes)(const ac_problem *p, int64_t row, AC_JOIN(i32x, lanes) sum) {                        \
+    const AC_JOIN(f32x, lanes) wide = __builtin_convertvector(sum, AC_JOIN(f32x, lanes));                          \
+    return AC_JOIN(fma_f32x, lanes)(wide, AC_SPLAT(AC_JOIN(f32x, lanes), p->scale[row]),                           \
+                                    AC_SPLAT(AC_JOIN(f32x, lanes), p->bias[row]));                                 \
+  }
+
+AC_DEFINE_SCALED(4)
+#if AC_S8_LANES == 8
+AC_DEFINE_SCALED(8)
+#endif
+
+#define SCALED(lanes) AC_JOIN(scaled_, lanes)
+#define QUADS(lanes) AC_JOIN(quads_i32x, lanes)
+
+/* The outputs of 4 rows at one position. */
+static inline void store_pixel(const ac_problem *p, int64_t row, i32x4 sum, const ac_place *place, void *y) {
+  const f32x4 r = fma_f32x4(__builtin_convertvector(sum, f32x4), AC_LOAD(f32x4, p->scale + row), AC_LOAD(f32x4, p->bias + row));
+  if (p->y_real) {
+    const f32x4 real = activate_f32x4(p, r);
+    for (int i = 0; i < 4 && row + i < p->rows; i++) ((float *)y)[(row + i) * p->y_plane + place->pixel] = real[i];
+  } else {
+    const i32x4 q = quantise_f32x4(p, r, low_code(p), high_code(p));
+    int8_t *to = (int8_t *)y + row * p->y_plane + 4 * place->pixel;
+    for (int i = 0; i < 4; i++) to[i] = (int8_t)(q[i] + (int32_t)p->y_zero_point);
+  }
+}
+
+static inline uint32_t s8_fill(const ac_problem *p) { return 0x01010101u * (uint8_t)p->x_zero_point; }
