@@ -16,6 +16,9 @@ static inline void AC_JOIN(TILE, _step)(VECTOR (*sum)[VECTORS], const element *f
     const real factor = weight[i];
 #endif
     for (int v = 0; v < VECTORS; v++) sum[i][v] += input[v] * factor;
+#if VECTORS == 3
+    AC_SETTLE(sum[i][0], sum[i][1], sum[i][2]);
+#endif
   }
 }
 

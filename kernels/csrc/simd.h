@@ -84,6 +84,10 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* The compiler has these sums in registers here, and moves no load from behind to before: where a loop needs all registers there are,
+ * loading early means spilling. */
+#define AC_SETTLE(a, b, c) __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c) : : "memory")
+
 #define AC_JOIN_(a, b) a##b
 #define AC_JOIN(a, b) AC_JOIN_(a, b)
 #define AC_LOAD(type, pointer) (*(const AC_JOIN(type, _memory) *)(pointer))
