@@ -67,7 +67,7 @@ class MobileNet(nn.Module):
     """A MobileNetV2 for 28x28 grey images: (batch, 1, 28, 28) -> logits (batch, 10)."""
 
     #: expansion, output channels, blocks, stride of the first block
-    STAGES = ((1, 32, 1, 2), (4, 32, 2, 1), (4, 64, 3, 1))
+    STAGES = ((1, 32, 1, 1), (4, 32, 2, 1), (4, 64, 3, 2))
 
     def __init__(self) -> None:
         super().__init__()
