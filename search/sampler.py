@@ -1,19 +1,19 @@
 """PlanSampler: proposes whole Plans within the budget, as an Optuna sampler.
 
-First it solves the knapsack under random coefficients on the error table, shared by neighbouring Layers (SPDY's idea: every
-point of that space is feasible); then it improves the best Plan by swaps that keep the latency (EvoPress, ICML 2025). All
-along, the error table's rows are refitted to the losses observed. A proposal depends on the seed and on the finished
-trials alone, so a study that was killed goes on exactly as it would have.
+It solves the knapsack under coefficients on the rows of the error table (SPDY's idea: every point of that space is feasible), and
+improves the best Plans by swaps that keep the latency (EvoPress, ICML 2025), of which it takes the most promising. The
+coefficients are drawn from what the observed losses say of them (Thompson sampling; `beliefs.py`). A proposal depends on the
+seed and on the finished trials alone, so a study that was killed goes on exactly as it would have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
@@ -21,27 +21,32 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..spaces.option import Option
 from ..spaces.plan import Plan
+from .beliefs import believe
 from .parameters import Parameters
 from .problem import Problem
 
-#: Trials that explore coefficients before swaps begin.
-EXPLORATION = 40
-#: Share of later trials that still explore.
-LATER_EXPLORATION = 0.25
+#: Trials that solve the knapsack before swaps begin, and share of later trials that still do.
+SOLVED_FIRST, SOLVED_LATER = 12, 0.25
 #: Share of trials at a smaller budget, and the smallest one as a share of the budget.
 BELOW_BUDGET, SMALLEST_BUDGET = 0.1, 0.6
-#: Neighbouring Layers of one kind that share a coefficient.
-SHARING = 4
-#: Spread of the logarithm of the shared coefficients, and of each Layer's own on top.
-SHARED_SPREAD, OWN_SPREAD = 0.5, 0.3
-#: Best Plans from which swaps start.
-ELITE = 4
-#: Weight of the prior (every coefficient is 1) against one observed loss, when coefficients are fitted.
-PRIOR = 0.3
+#: Best Plans from which swaps start, and swaps that are thought of before the most promising one is taken.
+ELITE, THOUGHTS = 4, 12
+#: Layers, drawn at random, among which a step towards the budget is sought.
+TRIED = 16
+#: Options faster and slower than a Layer's own that a swap may take.
+NEAR = 2
 #: Attempts at a Plan that has not been evaluated before one is sought in small steps,
 ATTEMPTS = 6
 #: and the number of these before a repeated one is accepted.
 STEPS = 200
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """A Layer's Options when Groups keep so many channels: microseconds of each, and those that no other one beats, by time."""
+
+    times: Mapping[Option, float]
+    useful: tuple[Option, ...]
 
 
 class PlanSampler(BaseSampler):
@@ -60,6 +65,7 @@ class PlanSampler(BaseSampler):
         self._independent = RandomSampler(seed)
         self._plans: dict[int, Plan | None] = {}
         self._latencies: dict[Plan, float] = {}
+        self._known: dict[tuple[object, ...], _Choices] = {}
 
     def reseed_rng(self) -> None:
         self._independent.reseed_rng()
@@ -97,18 +103,18 @@ class PlanSampler(BaseSampler):
             history: Plans and their losses, oldest first.
         """
         seen = {plan for plan, _ in history}
-        coefficients = fit_coefficients(self._problem, history)
+        beliefs = believe(self._problem, history)
         budget = self._some_budget(rng)
-        explore = len(history) < EXPLORATION or rng.random() < LATER_EXPLORATION
+        solve = self._budget_ms is None or len(history) < SOLVED_FIRST or rng.random() < SOLVED_LATER
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
             # Later attempts reach further, so that something new is found.
-            reach = 1.5**attempt
-            if explore or self._budget_ms is None:
-                plan = self._explored(coefficients, budget, reach, rng) or plan
+            coefficients = beliefs.draw(rng, 1.5**attempt)
+            if solve:
+                plan = self._solved(coefficients, budget, rng) or plan
             else:
-                plan = self._swapped(history, coefficients, budget, round(reach), rng) or plan
-                explore = attempt >= ATTEMPTS // 2
+                plan = self._swapped(history, seen, coefficients, budget, rng) or plan
+                solve = attempt >= ATTEMPTS // 2
             if plan is not None and plan not in seen:
                 return plan
         return self._unseen(plan or self._problem.fastest().plan, seen, budget, rng)
@@ -118,7 +124,9 @@ class PlanSampler(BaseSampler):
         names = [layer.name for layer in self._problem.space.layers if len(self._problem.space.options[layer.name]) > 1]
         found = plan
         for _ in range(STEPS if names else 0):
-            changed = self._neighbour(found, names[int(rng.integers(len(names)))], rng)
+            name = names[int(rng.integers(len(names)))]
+            options = self._problem.space.options[name]
+            changed = self._with(found, name, options[int(rng.integers(len(options)))])
             if self._problem.latency.ms(changed) <= budget:
                 if changed not in seen:
                     return changed
@@ -136,37 +144,39 @@ class PlanSampler(BaseSampler):
             return float(rng.uniform(max(fastest, SMALLEST_BUDGET * self._budget_ms), self._budget_ms))
         return self._budget_ms
 
-    def _explored(self, coefficients: Mapping[str, float], budget: float, reach: float, rng: np.random.Generator) -> Plan | None:
-        layers = self._problem.space.layers
-        shared: dict[tuple[bool, int], float] = {}
-        drawn = {}
-        for index, layer in enumerate(layers):
-            key = (layer.depthwise, index // SHARING)
-            if key not in shared:
-                shared[key] = rng.normal(0.0, SHARED_SPREAD * reach)
-            drawn[layer.name] = coefficients[layer.name] * math.exp(shared[key] + rng.normal(0.0, OWN_SPREAD * reach))
-        proposal = self._problem.solve(budget, drawn)
+    def _solved(self, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator) -> Plan | None:
+        proposal = self._problem.solve(budget, coefficients)
         # The solver rounds times up: what that leaves is spent.
-        return self._settled(proposal.plan, drawn, budget, rng) if proposal else None
+        return self._settled(proposal.plan, coefficients, budget, rng) if proposal else None
 
     def _swapped(
         self,
         history: Sequence[tuple[Plan, float]],
+        seen: Collection[Plan],
         coefficients: Mapping[str, float],
         budget: float,
-        changes: int,
         rng: np.random.Generator,
     ) -> Plan | None:
-        """One of the best Plans with some Layers changed and the time that this frees, or needs, settled by others."""
+        """One of the best Plans with a Layer or two changed and the time that this frees, or needs, settled by others: of some
+        such Plans that were not evaluated the one that promises most.
+        """
         fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._ms(plan) <= budget)[:ELITE]
-        if not fitting:
-            return None
-        plan = history[fitting[int(rng.integers(len(fitting)))][1]][0]
-        space = self._problem.space
-        names = [layer.name for layer in space.layers if len(space.options[layer.name]) > 1]
-        for name in rng.choice(names, size=min(len(names), changes + 1), replace=False):
-            plan = self._neighbour(plan, str(name), rng)
-        return self._settled(plan, coefficients, budget, rng)
+        names = [layer.name for layer in self._problem.space.layers if len(self._problem.space.options[layer.name]) > 1]
+        best: tuple[float, Plan] | None = None
+        for _ in range(THOUGHTS if fitting and names else 0):
+            loss, index = fitting[int(rng.integers(len(fitting)))]
+            parent = changed = history[index][0]
+            for name in rng.choice(names, size=min(len(names), int(rng.integers(1, 3))), replace=False):
+                changed = self._neighbour(changed, str(name), rng)
+            settled = self._settled(changed, coefficients, budget, rng)
+            if settled is None or settled in seen:
+                continue
+            before, after = (self._problem.expected(plan, coefficients) for plan in (parent, settled))
+            # Losses of both in one unit: what is expected to change of what was observed.
+            promise = loss * after / max(before, 1e-12)
+            if best is None or promise < best[0]:
+                best = promise, settled
+        return best[1] if best else None
 
     def _ms(self, plan: Plan) -> float:
         if plan not in self._latencies:
@@ -174,15 +184,25 @@ class PlanSampler(BaseSampler):
         return self._latencies[plan]
 
     def _neighbour(self, plan: Plan, layer: str, rng: np.random.Generator) -> Plan:
-        """`plan` with one Layer moved to one of the Options that are nearest in time."""
-        times = self._times(plan, layer)
-        others = sorted((abs(times[option] - times[plan[layer]]), option) for option in times if option != plan[layer])[:6]
-        option = others[int(rng.integers(len(others)))][1]
-        return self._with(plan, layer, option)
+        """`plan` with one Layer moved to an Option little faster or slower than its own."""
+        choices = self._choices(layer, self._problem.latency.kept(plan))
+        own = choices.times[plan[layer]]
+        at = sum(choices.times[option] < own for option in choices.useful)
+        near = [option for option in choices.useful[max(0, at - NEAR) : at + NEAR + 1] if option != plan[layer]]
+        return self._with(plan, layer, near[int(rng.integers(len(near)))]) if near else plan
 
-    def _times(self, plan: Plan, layer: str) -> dict[Option, float]:
-        kept = self._problem.latency.kept(plan)
-        return {o: self._problem.latency.layer_microseconds(layer, o, kept) for o in self._problem.space.options[layer]}
+    def _choices(self, layer: str, kept: Mapping[str, int]) -> _Choices:
+        key = (layer, *self._problem.latency.deciding(layer, kept))
+        if key not in self._known:
+            errors = self._problem.errors.errors[layer]
+            options = self._problem.space.options[layer]
+            times = {option: self._problem.latency.layer_microseconds(layer, option, kept) for option in options}
+            useful: list[Option] = []
+            for option in sorted(times, key=lambda option: (times[option], errors[option])):
+                if not useful or errors[option] < errors[useful[-1]]:
+                    useful.append(option)
+            self._known[key] = _Choices(times, tuple(useful))
+        return self._known[key]
 
     def _with(self, plan: Plan, layer: str, option: Option) -> Plan:
         """`plan` with one Option changed; a Group whose channel share this changes follows as a whole."""
@@ -202,18 +222,22 @@ class PlanSampler(BaseSampler):
 
         Options of other Layers are tried in random order, so that equal starts lead to different Plans.
         """
-        errors = self._problem.errors.errors
+        errors, latency = self._problem.errors.errors, self._problem.latency
+        names = [layer.name for layer in self._problem.space.layers]
+        kept = latency.kept(plan)  # steps leave the channels alone
         for _ in range(len(plan)):
-            over = self._problem.latency.ms(plan) - budget
+            over = latency.ms(plan) - budget
             best: tuple[float, str, Option] | None = None
-            for name in rng.permutation([layer.name for layer in self._problem.space.layers])[:16]:
-                times = self._times(plan, name)
-                for option, time in times.items():
-                    if "channel" in (option.structure, plan[name].structure):
-                        continue
-                    faster = times[plan[name]] - time
-                    worse = coefficients[name] * (errors[name][option] - errors[name][plan[name]])
-                    if (over > 0) != (faster > 0) or (over <= 0 and worse >= 0):
+            for position in rng.permutation(len(names))[:TRIED]:
+                name = names[position]
+                own = plan[name]
+                if own.structure == "channel":
+                    continue
+                choices = self._choices(name, kept)
+                for option in choices.useful:
+                    faster = choices.times[own] - choices.times[option]
+                    worse = coefficients[name] * (errors[name][option] - errors[name][own])
+                    if option.structure == "channel" or (over > 0) != (faster > 0) or (over <= 0 and worse >= 0):
                         continue
                     if over <= 0 and -faster > -over * 1e3:
                         continue
@@ -223,29 +247,9 @@ class PlanSampler(BaseSampler):
             if best is None:
                 break
             changed = plan.replace({best[1]: best[2]})
-            if over <= 0 and self._problem.latency.ms(changed) > budget:
+            if over <= 0 and latency.ms(changed) > budget:
                 break
             plan = changed
             if over <= 0:
                 break
-        return plan if self._problem.latency.ms(plan) <= budget else None
-
-
-def fit_coefficients(problem: Problem, history: Sequence[tuple[Plan, float]]) -> dict[str, float]:
-    """Factors on the rows of the error table, one per Layer, that explain the observed losses; 1 without observations.
-
-    Ridge regression towards one common factor, on losses scaled by the expected one, so that good Plans count as much as bad.
-    """
-    layers = [layer.name for layer in problem.space.layers]
-    if not history:
-        return dict.fromkeys(layers, 1.0)
-    errors = problem.errors.errors
-    rows = np.array([[errors[name][plan[name]] for name in layers] for plan, _ in history])
-    losses = np.array([loss for _, loss in history])
-    expected = np.maximum(rows.sum(1), 1e-9)
-    common = float(np.exp(np.median(np.log(np.maximum(losses, 1e-9) / expected))))
-    scaled = rows / expected[:, None]
-    target = np.clip(losses / expected / common, 0.1, 10.0) - 1.0
-    gram: npt.NDArray[np.float64] = scaled.T @ scaled + PRIOR * np.eye(len(layers)) / len(layers)
-    change = np.linalg.solve(gram, scaled.T @ target)
-    return dict(zip(layers, np.clip(1.0 + change, 0.2, 5.0).tolist(), strict=True))
+        return plan if latency.ms(plan) <= budget else None

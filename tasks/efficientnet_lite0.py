@@ -76,11 +76,19 @@ def _on_shipped_photos() -> Task:
     large = [path for index, path in enumerate(paths) if index % 3 != 2]
     small = sorted((_package_folder("foolbox") / "data").glob("cifar*.png"))
     evaluation = paths[2::3]
+    # The last quarter scores Plans: every third large photograph, of both packages. The halves of what is before, which reconstructs
+    # Layers, both see small and large photographs.
+    scoring = large[1::3]
+    rest = [path for path in large if path not in scoring]
     calibration: list[Image] = []
-    # Both halves of what reconstructs Layers see small and large photographs; the last six large ones are left to score Plans.
-    for few, many in ((small[::2], large[:6]), (small[1::2], large[6:])):
-        calibration += photos.random_crops(few, _SMALL_CROPS, SIZE, _SEED)
-        calibration += photos.random_crops(many, _CALIBRATION_CROPS, SIZE, _SEED)
+    for sources, crops in (
+        (small[::2], _SMALL_CROPS),
+        (rest[::2], _CALIBRATION_CROPS),
+        (rest[1::2], _CALIBRATION_CROPS),
+        (small[1::2], _SMALL_CROPS),
+        (scoring, _CALIBRATION_CROPS),
+    ):
+        calibration += photos.random_crops(sources, crops, SIZE, _SEED)
     return _task(
         photos.to_tensor(calibration),
         photos.to_tensor(photos.random_crops(evaluation, _EVALUATION_CROPS, SIZE, _SEED)),

@@ -115,7 +115,7 @@ def search(
         str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 32,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 48,
     method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
     data: DataOption = None,
     core: CoreOption = None,
