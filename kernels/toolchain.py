@@ -72,6 +72,15 @@ def build(
     return path
 
 
+def kernels_hash() -> str:
+    """A hash of what the kernels' times depend on besides the machine: their sources and the compiler's options."""
+    digest = hashlib.sha256("\n".join(OPTIONS).encode())
+    for source in sorted(SOURCES.iterdir()):
+        if source.name not in PROGRAMS:
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def cache_folder() -> Path:
     """Where built kernels are kept: `$XDG_CACHE_HOME/autocompress/kernels`, by default under `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME")
