@@ -7,14 +7,14 @@ The innermost loop of its widest tile is found in the assembly. Then
   - the MACs of an iteration are counted from its multiply instructions;
   - `allowed` is what the busiest port leaves possible if nothing ever waited (PORTS, or the issue rules of the Cortex-A55);
   - `cycles` are those of llvm-mca: LLVM has no model of X1 and A78, so neoverse-v1 stands for the X1, whose pipes it shares, and
-    neoverse-n1, which has one load pipe fewer, bounds the A78 from below. LLVM's Cortex-A55 issues two 128-bit FMLA a cycle, which
-    that core cannot; its cycles come from the in-order model here, and LLVM's are printed beside them.
-With --write the result goes to results/benchmarks/arm_cycles.json, which belongs to the repository: tests/kernels/test_arm_cycles.py
-fails when the kernels have changed since.
+    neoverse-n1, which has one load pipe fewer, bounds the A78 from below. LLVM's Cortex-A55 issues two 128-bit FMLA a cycle,
+    which that core does not; its cycles come from the in-order model here, and LLVM's are kept beside them.
+With --write the result goes to results/benchmarks/arm_cycles.json, which belongs to the repository:
+tests/kernels/test_arm_cycles.py fails when the kernels have changed since.
 
-What the figures leave out: caches (every load hits L1), what lies around the loop, clocks that change, branch mispredictions at the end
-of short loops. LLVM makes a chain of FMLA wait 4 cycles for each sum, where Arm's optimization guides of these cores give 2 (sums are
-forwarded late), so chains go to llvm-mca taken apart into two registers each.
+What the figures leave out: caches (every load hits L1), what lies around the loop, changing clocks, mispredicted branches at the
+end of short loops. LLVM makes every FMLA wait 4 cycles for the sum of the one before; Arm's optimization guides of these cores
+give 2 (sums are forwarded), so chains go to llvm-mca taken apart into two registers each.
 
 Needs llvm-mca of LLVM 19 (Debian, Ubuntu: apt install llvm-19) and the extra `kernels`.
 """
@@ -91,17 +91,19 @@ CHIPS = (
     Chip("cortex-a55", "cortex_a55", "cortex-a55", True),
 )
 
-#: Units of each port of the cores that issue out of order. `dispatch` counts instructions; `vector` every SIMD instruction; integer
-#: multiplies and shifts run on half of the vector pipes; `load` counts registers of 16 bytes. X1: LLVM's neoverse-v1 for the pipes,
-#: dispatch of 8 from Arm's disclosure (Wikipedia, ARM Cortex-X1). A78: two vector pipes, dispatch of 6; loads are those of
-#: neoverse-n1, with whose cycles they are compared, and one fewer than the A78 has.
-PORTS: dict[str, dict[str, int]] = {
+#: How much each port of the cores that issue out of order does in a cycle. `dispatch` counts instructions; `vector` every SIMD
+#: instruction; integer multiplies and shifts run on some of the vector pipes only; `load` counts registers of 16 bytes. Pipes are
+#: those of LLVM's models, neoverse-v1 for the X1 and neoverse-n1 for the A78 (a bound: it has one load pipe fewer, and multiplies
+#: integers at half the rate). Dispatch: Arm's disclosures of X1 (8) and A78 (6), as AnandTech reports them.
+PORTS: dict[str, dict[str, float]] = {
     "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "integer": 4, "branch": 2, "dispatch": 8},
-    "cortex-a78": {"vector": 2, "multiply": 1, "shift": 1, "load": 2, "integer": 4, "branch": 2, "dispatch": 6},
+    "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "integer": 3, "branch": 1, "dispatch": 6},
 }
+#: The same of the Cortex-A55, which issues two instructions a cycle in order; see _in_order_ports.
+IN_ORDER_PORTS: dict[str, float] = {"issue": 2, "vector": 1, "load": 1}
 
-#: Cycles until a result can be used on a Cortex-A55, from LLVM's model of it; ALU results are forwarded.
-LATENCIES = {"fma": 4, "multiply": 4, "shift": 2, "widen": 3, "move": 4, "load": 3, "integer": 1, "branch": 1}
+#: Cycles until a result can be used on a Cortex-A55: LLVM's and SLOTHY's models of it, both after Arm's optimization guide.
+LATENCIES = {"fma": 4, "multiply": 4, "shift": 2, "widen": 3, "move": 2, "load": 3, "integer": 1, "branch": 1}
 
 #: What an instruction is, by its mnemonic; of those that exist in both, the vector and the integer form.
 VECTOR = {
@@ -157,21 +159,17 @@ def parse(line: str) -> Instruction:
         written = frozenset().union(*registers[:at])
         updated = registers[at] if len(operands) > at + 1 or operands[at].endswith("!") else frozenset()
         if mnemonic == "ld1r":
-            element = re.search(r"\.\d*([a-z])", operands[0])
-            sizes = (REGISTER_BYTES[element[1]],) if element else ()
+            loaded = [REGISTER_BYTES[letter] for letter in re.findall(r"\.\d+([bhsd])", operands[0])]
         else:
             word = 4 if mnemonic.endswith("sw") else {"ldrb": 1, "ldrh": 2}.get(mnemonic, 0)
-            sizes = tuple(word or REGISTER_BYTES[operand[0]] for operand in operands[:at])
-        return Instruction(text, "load", written | updated, frozenset().union(*registers[at:]), 0, sizes)
+            loaded = [word or REGISTER_BYTES[operand[0]] for operand in operands[:at]]
+        return Instruction(text, "load", written | updated, frozenset().union(*registers[at:]), 0, tuple(loaded))
     vector = operands and operands[0].startswith("v")
     if vector and mnemonic in VECTOR:
         kind = VECTOR[mnemonic]
         adds = mnemonic in ("fmla", "sdot", "mla") or "[" in operands[0]
         reads = frozenset().union(*registers[1:], registers[0] if adds else frozenset())
-        macs = 0
-        if kind in ("fma", "multiply"):
-            lanes = LANES[operands[1].split(".")[1]]
-            macs = lanes
+        macs = LANES[operands[1].split(".")[1]] if kind in ("fma", "multiply") else 0
         return Instruction(text, kind, registers[0], reads, macs, ())
     if not vector and mnemonic in INTEGER:
         flags = frozenset({"flags"})
@@ -272,7 +270,7 @@ MULTIPLYING = re.compile(r"(fmla|sdot|mla|mul)\s+v\d")
 
 
 def sums_of(lines: Iterable[str]) -> int:
-    """Registers that enter a loop's iteration with a sum and are added to; sums that the compiler keeps in memory do not count."""
+    """Registers that enter an iteration with a sum and are added to; sums that the compiler keeps in memory do not count."""
     written: set[str] = set()
     sums: set[str] = set()
     for line in lines:
@@ -307,14 +305,14 @@ def main_loop(assembly: str, kernel: Kernel) -> list[Instruction]:
     return [parse(line) for line in max(loops, key=density)]
 
 
-def port_cycles(loop: Sequence[Instruction], chip: Chip) -> tuple[str, Fraction]:
+def port_cycles(loop: Sequence[Instruction], chip: Chip) -> tuple[str, float]:
     """The busiest port of a core and how many cycles of it an iteration takes."""
     used: Counter[str] = Counter()
     for instruction in loop:
         for port, units in (_in_order_ports if chip.in_order else _ports)(instruction).items():
             used[port] += units
-    units_of = {"issue": 2, "vector": 1, "load": 1} if chip.in_order else PORTS[chip.name]
-    cycles = {port: Fraction(used[port], units) for port, units in units_of.items()}
+    rates = IN_ORDER_PORTS if chip.in_order else PORTS[chip.name]
+    cycles = {port: used[port] / rate for port, rate in rates.items()}
     busiest = max(cycles, key=lambda port: cycles[port])
     return busiest, cycles[busiest]
 
@@ -343,7 +341,7 @@ def _pairs(sizes: Sequence[int]) -> Sequence[int]:
 
 
 def _in_order_ports(instruction: Instruction) -> dict[str, int]:
-    """The same on a Cortex-A55: issue slots (two a cycle), cycles of the loads, and of the vector unit, which blocking loads stop."""
+    """The same on a Cortex-A55: issue slots, cycles of the load unit, and of the vector unit, which blocking loads stop."""
     if instruction.kind == "load":
         blocked = _blocked_cycles(instruction)
         return {"issue": 2 * blocked or 1, "vector": blocked, "load": ceil(sum(instruction.loaded) / 8)}
@@ -407,7 +405,8 @@ def forwarded(loop: Sequence[Instruction]) -> list[str]:
 
     A chain then waits 4 cycles for every other product, which is as if it waited 2 for each.
     """
-    free = iter(sorted({f"v{n}" for n in range(32)} - {name for i in loop for name in i.reads | i.writes}))
+    taken = frozenset[str]().union(*(instruction.reads | instruction.writes for instruction in loop))
+    free = (f"v{n}" for n in range(32) if f"v{n}" not in taken)
     second: dict[str, str] = {}
     turn: Counter[str] = Counter()
     lines = []
@@ -437,7 +436,7 @@ def mca_cycles(loop: Sequence[Instruction], chip: Chip) -> float:
             if found is None:
                 raise UserError(f"{MCA} printed no cycles: its version must be LLVM 19.")
             totals.append(int(found[1]))
-    return (totals[1] - totals[0]) / (many - few) * len(loop) / len(lines)
+    return round((totals[1] - totals[0]) / (many - few) * len(loop) / len(lines), 3)
 
 
 def compile_to_assembly(kernel: Kernel, chip: Chip) -> str:
@@ -462,7 +461,7 @@ def analyse(kernel: Kernel, chip: Chip, loop: Sequence[Instruction], mca: float)
     port, allowed = port_cycles(loop, chip)
     macs = sum(instruction.macs for instruction in loop)
     # What LLVM's model lets pass faster than the ports here allow is not believed.
-    cycles = in_order_cycles(loop) if chip.in_order else max(mca, float(allowed))
+    cycles = in_order_cycles(loop) if chip.in_order else max(mca, allowed)
     return {
         "kernel": kernel.source,
         "dtype": kernel.dtype,
@@ -471,13 +470,13 @@ def analyse(kernel: Kernel, chip: Chip, loop: Sequence[Instruction], mca: float)
         "instructions": len(loop),
         "macs": macs,
         "mca_model": chip.mca,
-        "mca_cycles": round(mca, 3),
+        "mca_cycles": mca,
         "cycles": round(cycles, 3),
         "macs_per_cycle": round(macs / cycles, 2),
         "port": port,
-        "port_cycles": round(float(allowed), 3),
-        "allowed_macs_per_cycle": round(macs / float(allowed), 2),
-        "share": round(float(allowed) / cycles, 3),
+        "port_cycles": round(allowed, 3),
+        "allowed_macs_per_cycle": round(macs / allowed, 2),
+        "share": round(allowed / cycles, 3),
         "loop": [instruction.text for instruction in loop],
     }
 
