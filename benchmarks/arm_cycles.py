@@ -93,8 +93,8 @@ CHIPS = (
 
 #: How much each port of the cores that issue out of order does in a cycle. `dispatch` counts instructions; `vector` every SIMD
 #: instruction; integer multiplies and shifts run on some of the vector pipes only; `load` counts registers of 16 bytes. Pipes are
-#: those of LLVM's models, neoverse-v1 for the X1 and neoverse-n1 for the A78 (a bound: it has one load pipe fewer, and multiplies
-#: integers at half the rate). Dispatch: Arm's disclosures of X1 (8) and A78 (6), as AnandTech reports them.
+#: those of LLVM's models, neoverse-v1 for the X1 and neoverse-n1 for the A78 (a bound: it has one load pipe fewer). Dispatch:
+#: Arm's disclosures of X1 (8) and A78 (6), as AnandTech reports them.
 PORTS: dict[str, dict[str, float]] = {
     "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "integer": 4, "branch": 2, "dispatch": 8},
     "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "integer": 3, "branch": 1, "dispatch": 6},
@@ -503,6 +503,16 @@ def table(rows: Iterable[dict[str, Any]]) -> Table:
     return result
 
 
+def markdown(rows: Iterable[dict[str, Any]]) -> str:
+    """MAC per cycle and shares as docs/kernels.md shows them."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault(row["kernel"], {})[row["core"]] = f"{row['macs_per_cycle']:.1f} ({100 * row['share']:.0f} %)"
+    lines = ["| kernel | Cortex-X1 | Cortex-A78, at least | Cortex-A55 |", "|---|---|---|---|"]
+    lines += [f"| `{kernel}` | {' | '.join(own[chip.name] for chip in CHIPS)} |" for kernel, own in cells.items()]
+    return "\n".join(lines) + "\n"
+
+
 def mca_version() -> str:
     """The version of llvm-mca.
 
@@ -534,6 +544,7 @@ def main() -> None:
             console.print(f"\n{row['kernel']} on {row['core']}:", *row["loop"], sep="\n  ", markup=False, highlight=False)
     console.print(table(rows))
     if arguments.write:
+        print(f"For docs/kernels.md:\n\n{markdown(rows)}")
         result = {
             "benchmark": "arm_cycles",
             "date": date.today().isoformat(),

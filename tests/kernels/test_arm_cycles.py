@@ -45,6 +45,10 @@ def test_the_table_is_of_these_kernels() -> None:
     assert RESULT["options"] == list(OPTIONS), again
 
 
+def test_the_page_shows_the_table() -> None:
+    assert arm_cycles.markdown(ROWS) in (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+
+
 def test_every_kernel_has_a_row_for_every_core() -> None:
     assert [(row["kernel"], row["core"]) for row in ROWS] == [(kernel, core) for kernel in KERNELS for core in CHIPS]
 
