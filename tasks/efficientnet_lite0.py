@@ -76,8 +76,8 @@ def _on_shipped_photos() -> Task:
     large = [path for index, path in enumerate(paths) if index % 3 != 2]
     small = sorted((_package_folder("foolbox") / "data").glob("cifar*.png"))
     evaluation = paths[2::3]
-    # The last quarter scores Plans: every third large photograph, of both packages. The halves of what is before, which reconstructs
-    # Layers, both see small and large photographs.
+    # The last quarter scores Plans: every third large photograph, of both packages. Before it, what reconstructs Layers:
+    # both halves of that see small and large photographs.
     scoring = large[1::3]
     rest = [path for path in large if path not in scoring]
     calibration: list[Image] = []

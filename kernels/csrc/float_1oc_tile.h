@@ -20,7 +20,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const element *x, ele
   for (int64_t row = 0; row < p->rows; row++) {
     VECTOR sum[VECTORS];
     for (int v = 0; v < VECTORS; v++) sum[v] = AC_SPLAT(VECTOR, (real)p->bias[row]);
-    for (const int32_t *last = offsets + p->counts[row]; offsets != last; offsets++, weights++) {
+    AC_PAIRS for (const int32_t *last = offsets + p->counts[row]; offsets != last; offsets++, weights++) {
       const element *from = x + *offsets;
       for (int v = 0; v < VECTORS; v++) sum[v] += LOAD_REALS(LANES, from + LANES * v) * (real)*weights;
     }

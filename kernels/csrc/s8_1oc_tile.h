@@ -16,7 +16,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     for (int i = 0; i < 4; i++) {
       VECTOR own[VECTORS];
       for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
-      EACH_BLOCK(row + i) {
+      AC_PAIRS EACH_BLOCK(row + i) {
         const int8_t *from = BLOCK_INPUT;
         const VECTOR weight = AC_SPLAT(VECTOR, *(const i32_memory *)weights);
         for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, from + 4 * LANES * v), weight);

@@ -84,6 +84,13 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Before loops over the kept blocks of one row. Two blocks at a time need fewer loads on ARM, which loads indices and weights in pairs. */
+#if defined(__aarch64__) && defined(__clang__)
+#define AC_PAIRS _Pragma("clang loop unroll_count(2)")
+#else
+#define AC_PAIRS
+#endif
+
 /* The compiler has these sums in registers here, and moves no load from behind to before: where a loop needs all registers there are,
  * loading early means spilling. */
 #define AC_SETTLE(a, b, c) __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c) : : "memory")
