@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    default = ["--task", "fashion-mnist-resnet", "--target", "pixel7", "--budget", "1.5x", "--trials", "60"]
+    default = ["--task", "fashion-mnist-resnet", "--target", "pixel7", "--budget", "1.5x", "--trials", "200"]
     parser.add_argument("options", nargs="*", default=default)
     arguments = parser.parse_args()
     random_ = random.Random(arguments.seed)
@@ -74,7 +74,7 @@ def main() -> None:
             process = subprocess.Popen(
                 command(arguments.options, killed), env=environment, stdout=subprocess.DEVNULL, start_new_session=True
             )
-            delay = random_.uniform(0.05, 1.0) * seconds / 3
+            delay = random_.uniform(0.05, 1.0) * seconds / 6  # so that 20 kills strike in every phase
             try:
                 process.wait(delay)
                 break

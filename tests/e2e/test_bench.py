@@ -38,7 +38,7 @@ def ended_after(count: int, how: int, *arguments: object) -> tuple[int, str]:
     """Exit code and messages of a command that gets a signal once so many rows are measured."""
     process = spawn(*arguments)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400  # compiling comes first
         while rows() < count:
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.02)
