@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ class _StudyJournal(JournalFileBackend):
             self._write(lasting=any("state" in log or "user_attr" in log for log in logs))
         self._logs += map(json.loads, lines)
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # a generator is more than needed
-        return iter(self._logs[log_number_from:])
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        yield from self._logs[log_number_from:]
 
     def _write(self, lasting: bool) -> None:
         data, self._unwritten = self._unwritten, b""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from autocompress.compressors import database as database_module
 from autocompress.compressors.database import LayerDatabase, database_key
 from autocompress.compressors.input_statistics import InputStatistics, collect
 from autocompress.compressors.pruning import to_matrix
+from autocompress.compressors.reconstruction import Method
 from autocompress.errors import UserError
 from autocompress.spaces.execute import run
 from autocompress.spaces.groups import Group
@@ -21,7 +23,8 @@ from autocompress.spaces.option import BITS, BLOCKS, Option
 from autocompress.spaces.plan import Plan
 
 DENSE = tuple(Option("dense", 0.0, bits) for bits in BITS)
-INT8, INT4, HALF, FULL = (Option("dense", 0.0, bits) for bits in (8, 4, 16, 32))  # type: ignore[arg-type]
+INT8, INT4 = Option("dense", 0.0, 8), Option("dense", 0.0, 4)
+HALF, FULL = Option("dense", 0.0, 16), Option("dense", 0.0, 32)
 
 
 class Case:
@@ -41,9 +44,9 @@ class Case:
         self.asked.append([layer.name for layer in layers])
         return collect(self.network, layers, self.batches, max_positions=2000)
 
-    def build(self, root: Path, **changes: object) -> LayerDatabase:
-        arguments = {"wanted": self.wanted, "statistics": self.statistics, "fingerprint": "f", **changes}
-        return LayerDatabase.build(root, self.network, list(self.layers.values()), self.groups, **arguments)  # type: ignore[arg-type]
+    def build(self, root: Path, **changes: Any) -> LayerDatabase:
+        arguments: dict[str, Any] = {"wanted": self.wanted, "statistics": self.statistics, "fingerprint": "f", **changes}
+        return LayerDatabase.build(root, self.network, list(self.layers.values()), self.groups, **arguments)
 
     def plan(self, **options: Option) -> Plan:
         return Plan.of({name: options.get(name, FULL) for name in self.layers})
@@ -184,8 +187,8 @@ def test_new_options_are_added_and_old_ones_kept(case: Case, tmp_path: Path) -> 
 
 
 def test_other_contents_get_another_folder(case: Case, layers: dict[str, Layer]) -> None:
-    def key(network: Network, fingerprint: str = "f", method: str = "obs") -> str:
-        return database_key(network, list(layers.values()), case.groups, fingerprint, method)  # type: ignore[arg-type]
+    def key(network: Network, fingerprint: str = "f", method: Method = "obs") -> str:
+        return database_key(network, list(layers.values()), case.groups, fingerprint, method)
 
     changed = {**case.network.tensors, "fc.bias": case.network.tensors["fc.bias"] + 1e-3}
     other = Network(case.network.ops, changed, case.network.shapes, case.network.output)

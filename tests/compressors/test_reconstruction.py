@@ -10,6 +10,7 @@ from autocompress.compressors.input_statistics import InputStatistics
 from autocompress.compressors.pruning import magnitude_mask
 from autocompress.compressors.reconstruction import (
     Curvature,
+    Method,
     corrected_bias,
     curvature,
     invert,
@@ -49,10 +50,10 @@ def test_refit_satisfies_the_normal_equations_on_the_mask(groups: int, rows: int
 
 @pytest.mark.parametrize("method", ["obs", "magnitude"])
 @pytest.mark.parametrize("structure", list(BLOCKS))
-def test_weights_are_zero_exactly_where_removed(structure: Structure, method: str) -> None:
+def test_weights_are_zero_exactly_where_removed(structure: Structure, method: Method) -> None:
     statistics = correlated(2, 18, 0)
     dense = weights(2, 8, 18, 1)
-    found = reconstruct(dense, curvature(statistics), structure, 9, LEVELS, method)  # type: ignore[arg-type]
+    found = reconstruct(dense, curvature(statistics), structure, 9, LEVELS, method)
     assert len(found) == len(LEVELS)
     for level, reconstruction in zip(LEVELS, found, strict=True):
         assert torch.equal(reconstruction.weight != 0, reconstruction.mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,8 +76,8 @@ def test_pools_are_torchs(
     flat = x[0].reshape(3, -1).numpy()
     largest = F.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
     mean = F.avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
-    common = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    max_call = pool("max_pool", flat, size, 3, kernel, dilation=dilation, **common)  # type: ignore[arg-type]
+    common: dict[str, Any] = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    max_call = pool("max_pool", flat, size, 3, kernel, dilation=dilation, **common)
     avg_call = pool(
         "avg_pool",
         flat,
@@ -85,7 +86,7 @@ def test_pools_are_torchs(
         kernel,
         count_include_pad=count_include_pad,
         divisor=divisor,
-        **common,  # type: ignore[arg-type]
+        **common,
     )
     np.testing.assert_array_equal(run(max_call), largest[0].reshape(3, -1).numpy())
     np.testing.assert_allclose(run(avg_call), mean[0].reshape(3, -1).numpy(), atol=1e-5)

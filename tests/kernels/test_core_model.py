@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from autocompress.kernels.core_model import FITTED, VERSION, op_time_us, supports
-from autocompress.kernels.geometry import Geometry
+from autocompress.kernels.geometry import Geometry, KernelOp
 from autocompress.kernels.targets import Core, load_target
 
 X1 = load_target("pixel7").core("X1")
@@ -159,10 +159,10 @@ def test_depthwise_runs_far_below_the_rate_of_1x1() -> None:
     st.sampled_from(["add", "mul", "activation", "copy", "convert", "global_pool", "pool"]),
     cores,
 )
-def test_ops_without_weights(inputs: int, more: int, size: int, grow: int, op: str, core: Core) -> None:
+def test_ops_without_weights(inputs: int, more: int, size: int, grow: int, op: KernelOp, core: Core) -> None:
     for bits in (32, 16, 8):
-        small = Geometry(op, inputs, inputs, size, size, size, size, (2, 2))  # type: ignore[arg-type]
-        large = Geometry(op, inputs + more, inputs + more, size + grow, size + grow, size + grow, size + grow, (2, 2))  # type: ignore[arg-type]
+        small = Geometry(op, inputs, inputs, size, size, size, size, (2, 2))
+        large = Geometry(op, inputs + more, inputs + more, size + grow, size + grow, size + grow, size + grow, (2, 2))
         if supports(small, "dense", bits, core):
             assert 0 < time(small, bits=bits, core=core) < time(large, bits=bits, core=core)
     assert not supports(small, "dense", 4, core)
