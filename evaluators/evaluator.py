@@ -77,6 +77,12 @@ class PlanEvaluator:
                 self._losses[plan] = self._loss(plan)
         return self._losses[plan]
 
+    def with_more(self, inputs: torch.Tensor) -> PlanEvaluator:
+        """An evaluator on these inputs beside its own; what this one keeps of prefixes makes room for it."""
+        self._cache.clear()
+        samples = torch.cat([self.samples, inputs])
+        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples)
+
     def remember(self, losses: Mapping[Plan, float]) -> None:
         """Losses that were computed before, on the same samples: they are not computed again."""
         self._losses.update(losses)

@@ -44,6 +44,12 @@ class PrefixCache:
             if position in self.cuts:
                 self._layers_before[position] = tuple(layers)
 
+    def clear(self) -> None:
+        """Give all memory back."""
+        self._entries.clear()
+        self._owners.clear()
+        self._bytes = 0
+
     def longest(self, plan: Plan) -> tuple[int, dict[str, Value]]:
         """The position of the op after which to go on, and the live tensors there; (-1, {}) when nothing fits."""
         for position in sorted(self.cuts, reverse=True):

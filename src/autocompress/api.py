@@ -339,7 +339,7 @@ def provenance(search: Search) -> dict[str, Any]:
         },
         "data": {
             "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial",
-            "finalists": f"{min(len(prepared.held_out), HELD_OUT)} other calibration inputs decide between the best trials",
+            "finalists": f"{min(len(prepared.held_out), HELD_OUT)} more calibration inputs decide between the best trials",
         },
         "machine": machine(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

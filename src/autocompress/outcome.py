@@ -27,7 +27,7 @@ from .spaces.plan import Plan
 from .tasks.task import evaluation_data
 
 #: Best trials by search loss among which inputs that the search did not use decide.
-FINALISTS = 5
+FINALISTS = 8
 
 
 class CandidateModule(nn.Module):
@@ -71,8 +71,8 @@ def conclude(search: Search) -> StudyResult:
 
 
 def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
-    """The trial to recommend: with a budget, of the best feasible ones the one that does best on inputs which no trial was
-    scored on; without, the knee of the front. None when no trial is feasible.
+    """The trial to recommend: with a budget, of the best feasible ones the one that does best when inputs are added which no
+    trial was scored on; without, the knee of the front. None when no trial is feasible.
     """
     if search.budget_ms is None:
         return _knee([trial for trial in trials if trial.number in on_front])
@@ -83,14 +83,12 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     chosen = list(finalists.values())[:FINALISTS]
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
-    inputs = search.prepared.held_out[:HELD_OUT]
-    dense = outputs(search.prepared.evaluator.dense.run, inputs)
+    # Each is corrected anew on the larger set, which the search has not fitted.
+    judge = search.prepared.evaluator.with_more(search.prepared.held_out[:HELD_OUT])
     scores = {}
     for done, trial in enumerate(chosen):
         update(done, len(chosen), f"trial {trial.number}")
-        held_out = divergence(dense, outputs(search.prepared.evaluator.recovered(trial.plan).run, inputs))
-        count, more = len(search.prepared.evaluator.samples), len(inputs)
-        scores[trial.number] = (trial.loss * count + held_out * more) / (count + more)
+        scores[trial.number] = judge.loss(trial.plan)
     update(len(chosen), len(chosen), "done")
     return min(scores, key=lambda number: (scores[number], number))
 
