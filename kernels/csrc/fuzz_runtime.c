@@ -2,6 +2,7 @@
  *
  * The checksum and the length in the header are made right first: else nothing behind them would ever be reached. The runtime itself is
  * built as it always is, with sanitizers, under which every step of a run sees only its own memory (show_only in runtime.c). */
+#define _POSIX_C_SOURCE 200112L
 #include <stdlib.h>
 #include <string.h>
 
