@@ -30,6 +30,8 @@ from autocompress.kernels.toolchain import PROGRAMS, SOURCES
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "results" / "benchmarks" / "fuzz.json"
 SECONDS, CI_SECONDS = 600, 60
+#: Seconds after which a file counts as one that hangs; they take milliseconds, but the machine may be busy with other things.
+PATIENCE = 300
 #: Longest file; the seeds have 1 to 4 kB.
 MOST_BYTES = 16384
 #: Memory that a file may ask for in this build; a hostile one is told so like one above the usual limit.
@@ -88,7 +90,7 @@ def write_seeds(folder: Path) -> int:
 def fuzz(program: Path, corpus: Path, seconds: int) -> Outcome:
     """Run the fuzzer on a folder of seeds, to which it adds; a file with a finding is left beside that folder."""
     seeds = len(list(corpus.iterdir()))
-    limits = [f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}", "-timeout=20", "-rss_limit_mb=2048"]
+    limits = [f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}", f"-timeout={PATIENCE}", "-rss_limit_mb=2048"]
     command = [str(program), *limits, "-use_value_profile=1", "-seed=1", "-print_final_stats=1"]
     done = subprocess.run(
         [*command, f"-artifact_prefix={corpus.parent}/", str(corpus)],

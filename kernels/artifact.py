@@ -112,7 +112,7 @@ def decode(content: bytes, origin: str) -> Program:
     names_at, names_bytes, metadata_at, metadata_bytes = head[10:14]
     try:
         names = _part(content, names_at, names_bytes)
-        metadata = json.loads(_part(content, metadata_at, metadata_bytes)[:-1])
+        metadata = json.loads(_part(content, metadata_at, metadata_bytes)[:-1].decode())
         if not isinstance(metadata, dict) or max(input_rank, output_rank) > MOST_RANK:
             raise ValueError("the metadata is no object, or a shape has too many dimensions")
         tensors = tuple(

@@ -85,11 +85,10 @@ class Model:
             for step in range(call["ac_step_count"](model))
         ]
         try:
-            metadata = json.loads(call["ac_metadata"](model))
+            self.metadata = _strings(call["ac_metadata"](model))
         except ValueError as wrong:
             self.close()
-            raise UserError(f"the metadata of {path} is no JSON: export the network again.") from wrong
-        self.metadata: dict[str, str] = metadata
+            raise UserError(f"the metadata of {path} is no JSON object: export the network again.") from wrong
 
     def run(self, x: ArrayLike) -> NDArray[np.float32]:
         """The network's output for one sample.
@@ -146,3 +145,10 @@ class Model:
         if array.shape != self.input_shape or array.dtype.kind not in "biuf":
             raise UserError(f"the input is {array.dtype} of shape {array.shape}: give numbers of shape {self.input_shape}.")
         return np.ascontiguousarray(array, np.float32), np.empty(self.output_shape, np.float32)
+
+
+def _strings(content: bytes) -> dict[str, str]:
+    value = json.loads(content.decode())
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return {key: str(text) for key, text in value.items()}
