@@ -498,3 +498,37 @@ def test_a_run_allocates_nothing(tmp_path: Path) -> None:
         done = subprocess.run([program, tmp_path / f"{number}.acm"], capture_output=True, text=True, check=True)
         before, during = map(int, done.stdout.split())
         assert before >= 6 and during == 0
+
+
+def command_line(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "autocompress", "run", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_runs_models(tmp_path: Path) -> None:
+    program = random_program(3)
+    model, given, output = tmp_path / "model.acm", tmp_path / "x.npy", tmp_path / "y.npy"
+    write_artifact(program, model)
+    batch = np.stack([inputs(program, seed) for seed in range(3)])
+    np.save(given, batch)
+    done = command_line(model, "--input", given, "--output", output, "--profile")
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = np.stack([reference(program, x) for x in batch])
+    np.testing.assert_array_equal(np.load(output), expected)
+    assert all(step.call.kernel in done.stdout for step in program.steps) and "whole network" in done.stdout
+    np.save(given, batch[0])
+    done = command_line(model, "--input", given)
+    assert done.returncode == 0 and done.stdout.startswith(f"sample 0: {expected[0].size} outputs from")
+
+    np.save(given, batch[:, :1, :0])
+    wrong_shape = command_line(model, "--input", given)
+    given.write_bytes(b"no array")
+    no_array = command_line(model, "--input", given)
+    no_model = command_line(given, "--input", given)
+    for done, message in (
+        (wrong_shape, "but this model takes numbers of shape"),
+        (no_array, "cannot read"),
+        (no_model, "too short for a model"),
+    ):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
