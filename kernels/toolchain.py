@@ -30,7 +30,8 @@ Product = Literal["library", "static", "run", "bench", "acrun"]
 #: Cores with a build of their own, and the build for all others of Armv8.2 with dot products.
 ARM_CORES = ("cortex-x1", "cortex-x3", "cortex-a73", "cortex-a76", "cortex-a78", "cortex-a55")
 GENERIC_ARM = "generic+v8_2a+dotprod+fullfp16"
-OPTIONS = ("-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-fPIC")
+#: Android's libc has no bcmp, which LLVM makes of memcmp.
+OPTIONS = ("-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-fPIC", "-fno-builtin-bcmp")
 
 
 def build(target: str = HOST, cpu: str = "native", flags: Sequence[str] = (), product: Product = "library") -> Path:

@@ -456,6 +456,17 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert done.returncode == 1 and b"not a model" in done.stderr
 
 
+#: Functions of libc that the archive may call; Android has all of them.
+LIBC = {"calloc", "clock_gettime", "close", "free", "fstat", "malloc", "memcmp", "memcpy", "memset", "mmap", "munmap", "open"}
+LIBC |= {"posix_memalign", "qsort", "strcmp", "strstr", "vsnprintf"}
+
+
+def test_the_library_needs_nothing_but_libc(tmp_path: Path) -> None:
+    listed = subprocess.run(["nm", "-u", archive(tmp_path)], check=True, capture_output=True, text=True).stdout
+    undefined = {line.split()[1] for line in listed.splitlines() if line.strip().startswith("U ")}
+    assert {"mmap", "qsort"} <= undefined <= LIBC | {"fmaf", "_GLOBAL_OFFSET_TABLE_"}
+
+
 COUNTING = """
 #include <stdio.h>
 #include <stdlib.h>
