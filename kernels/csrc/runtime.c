@@ -44,7 +44,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are read 
 #define MOST_RANK 8
 
 enum { VERSION = 1, INTEGERS = 28, REALS = 6, BUFFERS = 6, PLACES = 3 };
-static const char MAGIC[8] = "\x89" "ACM\r\n\x1a\n";
+static const char MAGIC[] = "\x89" "ACM\r\n\x1a\n";
 
 typedef struct {
   char magic[8];
@@ -174,7 +174,7 @@ static ac_status check_header(const loader *load) {
   const ac_model *model = load->model;
   const header *head = header_of(model);
   if (model->bytes < sizeof(header)) return fail(load, AC_ERROR_FORMAT, "the file is too short for a model");
-  if (memcmp(head->magic, MAGIC, sizeof MAGIC) != 0) return fail(load, AC_ERROR_FORMAT, "the file is not a model");
+  if (memcmp(head->magic, MAGIC, sizeof head->magic) != 0) return fail(load, AC_ERROR_FORMAT, "the file is not a model");
   if (head->version != VERSION)
     return fail(load, AC_ERROR_VERSION, "the file has version %u, this runtime reads version %d", head->version, VERSION);
   if (head->bytes != model->bytes)
