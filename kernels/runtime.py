@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import statistics
 from pathlib import Path
 from threading import Lock
@@ -70,7 +71,7 @@ class Model:
         self._functions = (library or host_library()).functions(_SIGNATURES)
         call = self._functions
         error = ctypes.create_string_buffer(_ERROR_BYTES)
-        status = call["ac_load"](str(path).encode(), ctypes.byref(self._model), error)
+        status = call["ac_load"](os.fsencode(path), ctypes.byref(self._model), error)
         if status != 0:
             meaning = call["ac_error_text"](status).decode()
             raise UserError(

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   ac_model *model;
   char error[AC_ERROR_BYTES];
   if (ac_load_memory(copy, size, &model, error) == AC_OK) {
-    if (ac_work(model) <= MOST_WORK) {
+    if (ac_work(model) + (double)(ac_input_size(model) + ac_output_size(model)) <= MOST_WORK) {
       float *input = malloc((size_t)ac_input_size(model) * sizeof *input);
       float *output = malloc((size_t)ac_output_size(model) * sizeof *output);
       for (int64_t i = 0; i < ac_input_size(model); i++) input[i] = (float)(i % 7 - 3) * 0.25f;
