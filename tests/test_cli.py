@@ -19,7 +19,7 @@ def test_version() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"autocompress {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["", "resume", "report", "studies", "tasks", "targets", "profile", "export"])
+@pytest.mark.parametrize("name", ["", "resume", "report", "studies", "tasks", "targets", "profile", "export", "run"])
 def test_help_has_an_example(name: str) -> None:
     done = run(*([name] if name else []), "--help")
     assert done.returncode == 0, done.stderr

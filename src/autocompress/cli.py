@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from . import __version__
 from .errors import UserError
@@ -28,6 +29,8 @@ from .progress import Phases, Update
 from .settings import Budget, SearchSettings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .api import Profile
     from .kernels.bench import Outcome
     from .tasks.task import Task
@@ -465,6 +468,69 @@ def export(
     prepared.profile.space.consistent(dict(plan))
     write_artifact(prepared.evaluator, plan, to, integer)
     console.print(f"wrote {to / 'plan.json'}, {to / 'weights.safetensors'} and {to / 'model.onnx'}")
+
+
+@app.command("run")
+def run_model(
+    model: Annotated[Path, typer.Argument(help="A compressed network, such as model.acm.", metavar="MODEL")],
+    input_: Annotated[
+        Path, typer.Option("--input", help="NumPy file of one sample, or of several along a first axis.", metavar="FILE.npy")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", help="NumPy file to write the outputs to.", metavar="FILE.npy")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Time every step on the first sample.")] = False,
+    repeat: Annotated[int, typer.Option(help="How often a profile runs the network.")] = 50,
+) -> None:
+    """Run a compressed network on this machine, and time its steps.
+
+    Example: autocompress run model.acm --input x.npy --output y.npy --profile
+    """
+    import numpy as np
+
+    from .files import replacing
+    from .kernels.runtime import Model
+
+    console = Console()
+    with Model(model) as loaded:
+        samples = _read_samples(input_, loaded.input_shape)
+        single = samples.shape == loaded.input_shape
+        batch = samples[None] if single else samples
+        outputs = np.stack([loaded.run(sample) for sample in batch])
+        times = loaded.profile(batch[0], repeat) if profile else []
+        peak_mb = loaded.peak_bytes / 1e6
+    if output is not None:
+        with replacing(output) as temporary, temporary.open("wb") as file:
+            np.save(file, outputs[0] if single else outputs)
+        console.print(f"wrote {output}", markup=False, soft_wrap=True)
+    else:
+        for number, row in enumerate(outputs.reshape(len(outputs), -1)):
+            best = int(row.argmax())
+            console.print(f"sample {number}: {row.size} outputs from {row.min():.6g} to {row.max():.6g}, the largest is number {best}")
+    if profile:
+        total = sum(time.microseconds for time in times)
+        table = Table("step", "kernel", "us", "share", box=None, pad_edge=False)
+        for time in times:
+            table.add_row(Text(time.name), time.kernel, f"{time.microseconds:.1f}", f"{time.microseconds / total:.1%}")
+        table.add_section()
+        table.add_row("whole network", "", f"[bold]{total:.1f}[/]", "")
+        console.print(table)
+        console.print(f"[dim]medians of {repeat} runs on this machine, one thread; {peak_mb:.2f} MB of memory for activations[/]")
+
+
+def _read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array in a NumPy file: one sample of that shape, or several along a first axis."""
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({error}): give an array of numbers that numpy.save has written.") from error
+    if array.dtype.kind not in "biuf" or array.shape[-len(shape) :] != shape or array.ndim > len(shape) + 1 or array.size == 0:
+        raise UserError(
+            f"{path} holds {array.dtype} of shape {array.shape}, but this model takes numbers of shape {shape}, "
+            "or several such samples: save the input in that shape."
+        )
+    return array
 
 
 def _study_folder(study: str, results: Path) -> Path:

@@ -53,12 +53,28 @@ def test_what_decides_a_build_gives_it_another_name(
     monkeypatch.setattr(toolchain, "_cpu", lambda: "another machine that shares this folder")
     paths.append(build())
     assert len(set(paths)) == len(paths)
-    assert sorted(paths) == sorted(own_cache.iterdir())
+    assert sorted(paths) == sorted(path for path in own_cache.iterdir() if path.suffix != ".o")
+
+
+def test_all_products_hold_the_same_object(own_cache: Path, small_sources: Path) -> None:
+    build(product="run")
+    (object_,) = own_cache.glob("*.o")
+    made = object_.stat().st_mtime_ns
+    archive = build(product="static")
+    build()
+    # A program of its own changes nothing in the kernels.
+    first = build(product="run")
+    (small_sources / "run.c").write_text("int main(void) { return 0; }\n")
+    assert build(product="run") != first
+    assert list(own_cache.glob("*.o")) == [object_] and object_.stat().st_mtime_ns == made
+    assert archive.read_bytes()[:8] == b"!<arch>\n"
+    assert object_.read_bytes() in archive.read_bytes() and b"autocompress.o" in archive.read_bytes()
 
 
 def test_the_kernels_hash_is_that_of_the_kernels(small_sources: Path) -> None:
     first = kernels_hash()
     (small_sources / "run.c").write_text("int main(void) { return 1; }\n")
+    (small_sources / "runtime.c").write_text("int two(void);\nint two(void) { return 2; }\n")
     assert kernels_hash() == first
     (small_sources / "one.h").write_text("int one(void);\n")
     assert kernels_hash() != first
