@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, hypot, isfinite
+from statistics import NormalDist
 
 from .geometry import Geometry
 from .targets import Core
@@ -37,8 +38,8 @@ _PANEL_DEPTH = 256
 
 # Start and end of a register tile in cycles: pointers, the mispredicted loop exit; sparse rows differ in length, so their exit is
 # mispredicted nearly always.
-_TILE_CYCLES = 12.0
-_SPARSE_TILE_CYCLES = 20.0
+_TILE_CYCLES = 10.0
+_SPARSE_TILE_CYCLES = 8.0
 # One more position of the window in a dense int8 tile: an inner loop of its own.
 _WINDOW_CYCLES = 3.0
 # Cycles between two multiply-adds to the same sum: Arm forwards sums (optimization guides: 2 for FMLA, 1 for SDOT), x86 does not.
@@ -50,19 +51,19 @@ _EPILOGUE = {"fp32": 3.0, "fp16": 3.0, "int8": 7.75}
 _COPY_ROW_CYCLES = 18.0
 _SCATTER_CYCLES = 16.0
 # SIMD instructions of a depthwise tap for one register: int8 inputs are widened to int16, pairs of products to int32.
-_TAP = {"fp32": 1.0, "fp16": 1.0, "int8": 6.0}
+_TAP = {16: {"fp32": 1.0, "fp16": 1.0, "int8": 3.0}, 32: {"fp32": 1.0, "fp16": 1.0, "int8": 6.0}}
 # SIMD instructions that turn int4 weights into one register of int8: a shift or a mask, the factor 16 goes into the scale.
 _UNPACK = 1.0
 # SIMD instructions per register of elements of the ops without weights; int8 is computed in float32, 4 registers for one.
 _ELEMENTWISE = {
-    "add": {"fp32": 4.0, "fp16": 4.0, "int8": 40.0},
-    "mul": {"fp32": 4.0, "fp16": 4.0, "int8": 40.0},
-    "activation": {"fp32": 18.0, "fp16": 40.0, "int8": 0.0},
+    "add": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
+    "mul": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
+    "activation": {"fp32": 24.0, "fp16": 44.0, "int8": 0.0},
     "copy": {"fp32": 2.0, "fp16": 2.0, "int8": 0.0},
-    "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 24.0},
+    "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 80.0},
     "global_pool": {"fp32": 2.0, "fp16": 4.0, "int8": 6.0},
 }
-# int8 activation and copy look every element up in a table: two loads and a store each.
+# int8 activation and copy look every element up in a table: two loads and a store.
 _LOOKUPS = ("activation", "copy")
 
 
@@ -70,14 +71,19 @@ _LOOKUPS = ("activation", "copy")
 class Calibration:
     """The model's fitted constants and how far they can be trusted.
 
+    Spreads are standard deviations of ln(true / modelled). Errors of the rows of one network are taken as equal, all too high or all
+    too low, so that the quantiles of rows add up to that of the network; how far a single row strays from its network comes on top
+    for the row alone, and averages out over a network, whose scored errors hold what is left of it.
+
     Attributes:
         efficiency: share of the ideal compute rate that kernels reach, in (0, 1].
         depthwise: further factor on the compute time of the depthwise kernels.
         op_cycles: cycles that every op costs whatever its size (dispatch, cold code and weights).
         core: the micro-architecture that the fit is about.
-        spread: standard deviation of ln(published / modelled) of whole dense int8 networks that the fit has not seen.
+        spread: of whole dense int8 networks that the fit has not seen.
         spread_elsewhere: the same on other cores or in floating point.
-        spread_sparse: what sparse weights add to it; no sparse network was fitted.
+        spread_sparse: what sparse weights add to it, in squares.
+        spread_row: what a single row adds to it, in squares.
         provenance: the data behind the fit.
     """
 
@@ -88,29 +94,31 @@ class Calibration:
     spread: float
     spread_elsewhere: float
     spread_sparse: float
+    spread_row: float
     provenance: str
 
     def __post_init__(self) -> None:
-        numbers = (self.efficiency, self.depthwise, self.op_cycles, self.spread, self.spread_elsewhere, self.spread_sparse)
+        spreads = (self.spread, self.spread_elsewhere, self.spread_sparse, self.spread_row)
+        numbers = (self.efficiency, self.depthwise, self.op_cycles, *spreads)
         if not all(isfinite(number) and number >= 0.0 for number in numbers) or not 0.0 < self.efficiency <= 1.0:
             raise ValueError(f"constants out of range: {self}")
 
-    def row_spread(self, structure: str, bits: int, core: Core) -> float:
-        """Standard deviation of ln(true / modelled) of a row."""
+    def network_spread(self, structure: str, bits: int, core: Core) -> float:
+        """Spread of what rows of this kind contribute to a network."""
         spread = self.spread if core.model == self.core and bits <= 8 else self.spread_elsewhere
         return spread if structure == "dense" else hypot(spread, self.spread_sparse)
 
-    def interval(self, microseconds: float, spread: float) -> tuple[float, float]:
-        """10th and 90th percentile of a time whose error is log-normal.
-
-        The spread is that of whole networks: the errors of a network's rows are taken as equal, so that the sum of its rows' lows
-        is the network's low. A single row can be further off.
-        """
-        width = exp(1.2815515655446004 * spread)
-        return microseconds / width, microseconds * width
+    def row_spread(self, structure: str, bits: int, core: Core) -> float:
+        """Spread of a single row."""
+        return hypot(self.network_spread(structure, bits, core), self.spread_row)
 
 
-#: Printed by benchmarks/phone_model.py, which says what was fitted on what; results/benchmarks/phone_model.json holds the errors.
+def quantile(microseconds: float, spread: float, share: float) -> float:
+    """The time that a share of true times stays below, when the error is log-normal around `microseconds`."""
+    return microseconds * exp(NormalDist().inv_cdf(share) * spread)
+
+
+#: Both are printed by benchmarks/phone_model.py, which says what was fitted on what; results/benchmarks/phone_model.json holds errors.
 FITTED = Calibration(
     efficiency=0.797,
     depthwise=1.13,
@@ -119,8 +127,25 @@ FITTED = Calibration(
     spread=0.0762,
     spread_elsewhere=0.118,
     spread_sparse=0.222,
+    spread_row=0.15,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
+FITTED_X86 = Calibration(
+    efficiency=0.9,
+    depthwise=1.0,
+    op_cycles=200.0,
+    core="zen3",
+    spread=0.1,
+    spread_elsewhere=0.1,
+    spread_sparse=0.1,
+    spread_row=0.15,
+    provenance="constants fitted on kernels measured on an AMD Zen 3",
+)
+
+
+def calibration(core: Core) -> Calibration:
+    """The constants for a core: those of x86 where registers are wider than Arm's 16 bytes."""
+    return FITTED if _isa(core) == 16 else FITTED_X86
 
 
 def kernel_name(geometry: Geometry, structure: str, bits: int) -> str:
@@ -193,8 +218,7 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
             continue
         step = _step_cycles(dtype, structure, (block_rows, block_columns), width, core)
         if sparse or dtype == "int8":
-            span = geometry.in_channels * geometry.kernel[0] * ((width + geometry.kernel[1] - 1) * size + _LINE / 2 / quad)
-            step = max(step, (width * block_columns * size + _LINE / 2) / _bytes_per_cycle(span, core))
+            step = max(step, _input_cycles(geometry, step, width * size, block_columns, core))
         inner = max(blocks * step, packed / _bytes_per_cycle(packed, core))
         registers = width * size / core.vector_bytes if dtype != "int8" else 4.0 * width / core.vector_bytes
         edge = _SPARSE_TILE_CYCLES if sparse else _TILE_CYCLES
@@ -211,6 +235,17 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     compute += _copy_cycles(view, ceil(geometry.in_channels / quad), size * quad, core)
     read, written = _activation_bytes(geometry, size)
     return compute, _weight_cycles(packed, core) + _data_cycles(read + written, core)
+
+
+def _input_cycles(geometry: Geometry, step: float, run: int, columns: int, core: Core) -> float:
+    """Cycles of a step whose inputs partly come from L2: a tile goes round `run` bytes of every channel at every position.
+
+    Rows of planes begin anywhere in a cache line, so half a line more is read.
+    """
+    rows = geometry.kernel[0] * min(geometry.kernel[1], geometry.stride[1])
+    span = geometry.in_channels * rows * (run + _LINE / 2 / columns)
+    missed = max(0.0, 1.0 - core.l1_kb * 1024 / span)
+    return (1.0 - missed) * step + missed * (run * columns + _LINE / 2) / core.l2_bytes_per_cycle
 
 
 @dataclass(frozen=True)
@@ -249,10 +284,10 @@ def _copy_cycles(view: _View, planes: int, element: int, core: Core) -> float:
 
 
 def _scattered(view: _View, width: int) -> float:
-    """Share of tiles that are no run of outputs, because they go over the end of a row: stored aside, then copied row by row."""
+    """Rows of outputs, for a tile on average, that are copied one by one because the tile goes over the end of a row."""
     if view.width == view.out_width:
         return 0.0
-    return min(1.0, (view.width - view.out_width + width - 1) / view.width) * (1.0 + width / view.width) / 2 * 2
+    return min(1.0, (view.width - view.out_width + width - 1) / view.width) * (1.0 + width / view.width)
 
 
 @lru_cache(maxsize=4096)
@@ -285,14 +320,14 @@ def _widths(dtype: str, block_rows: int, core: Core) -> tuple[int, int, int]:
 
 
 def _step_cycles(dtype: str, structure: str, block: tuple[int, int], width: int, core: Core) -> float:
-    """Cycles of an inner loop for one block of weights: the steady rate in the widest tile; loads and chains of sums in others."""
+    """Cycles of an inner loop for a block of weights: the steady rate in the widest tile; loads and chains of sums in others."""
     rate = core.rate(dtype, structure)
     if rate is None:
         raise ValueError(f"{core.name} has no {structure} kernel for {dtype}")
     lane = 4 if dtype == "int8" else _BYTES[dtype]
     vectors = max(1.0, width * lane / core.vector_bytes)
     others = 2.0 if core.vector_bytes == 16 or block[0] == 1 else 5.0  # weights (x86: a broadcast for each row) and an index
-    chain = _CHAIN[16 if core.vector_bytes == 16 else 32][dtype]
+    chain = _CHAIN[_isa(core)][dtype]
     steady = block[0] * block[1] * vectors * core.vector_bytes / lane / rate
     if width == _widths(dtype, block[0], core)[0]:
         return steady
@@ -300,18 +335,23 @@ def _step_cycles(dtype: str, structure: str, block: tuple[int, int], width: int,
 
 
 def _column_cycles(weights: float, structure: str, bits: int, core: Core) -> float:
-    """Inner loop of a matrix by one position: the lanes are 4 rows, or where rows have their own inputs 4 kept blocks of a row."""
+    """Inner loop of a matrix by one position: the lanes are 4 rows, or 4 kept blocks of a row that has inputs of its own."""
     dtype = DTYPES[bits]
-    steps = weights / (16 if dtype == "int8" else 4)
+    macs = 16 if dtype == "int8" else 4
+    steps = weights / macs
+    rate = core.rate(dtype, "dense")
+    if rate is None:
+        raise ValueError(f"{core.name} has no dense kernel for {dtype}")
+    multiply = macs * core.vector_bytes / 16 / rate * (2 if dtype == "fp16" else 1)
     if structure in ("unstructured", "block1x4"):  # 4 inputs are put into lanes one by one, after their indices
-        loads, instructions = 6.0, 5.0
+        loads, instructions = 6.0, 4.0
     elif structure == "dense":
-        loads, instructions = 2.0, 1.0
+        loads, instructions = 2.0, 0.0
     else:
-        loads, instructions = 3.0, 1.0
+        loads, instructions = 3.0, 0.0
     if bits == 4:
         loads, instructions = loads - 0.5, instructions + _UNPACK
-    return steps * max(loads / core.loads, instructions / core.vector_ops)
+    return steps * max(loads / core.loads, multiply + instructions / core.vector_ops)
 
 
 def _depthwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[float, float]:
@@ -335,10 +375,10 @@ def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Cor
     for width, count in _tiles(view.positions, view.copied, 4 * lanes, min(4, lanes), min(4, lanes)):
         vectors = max(1.0, width / lanes)
         if dtype == "int8":
-            tap = max(vectors * _TAP[dtype] / 2 / core.vector_ops, (vectors + 2.0) / core.loads)
+            tap = max(vectors * _TAP[_isa(core)][dtype] / core.vector_ops, (vectors + 2.0) / core.loads)
         else:
-            chain = _CHAIN[16 if core.vector_bytes == 16 else 32][dtype]
-            tap = max(vectors * _TAP[dtype] / core.vector_ops, (vectors + 2.0) / core.loads, chain)
+            chain = _CHAIN[_isa(core)][dtype]
+            tap = max(vectors / core.vector_ops, (vectors + 2.0) / core.loads, chain)
         sums = vectors * (2 if dtype == "int8" else 1)
         edges = _TILE_CYCLES + sums * max(epilogue / core.vector_ops, 2.0 / core.loads) + vectors * 3.0 / core.loads
         cycles += count * (taps * tap + edges + _scattered(view, width) * _SCATTER_CYCLES)
@@ -356,7 +396,7 @@ def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[flo
         return _copy_cycles(view, planes, size * quad, core) + planes * plane, _data_cycles(read + written, core)
     elements = (read if geometry.op == "global_pool" else written) / size
     if dtype == "int8" and geometry.op in _LOOKUPS:
-        compute = elements * max(2.0, 2.0) / core.loads
+        compute = elements * 3.0 / core.loads
     else:
         compute = elements * size / core.vector_bytes * _ELEMENTWISE[geometry.op][dtype] / core.vector_ops
     if geometry.op in ("add", "mul"):
@@ -394,6 +434,11 @@ def _bytes_per_cycle(span: float, core: Core) -> float:
     if span <= core.l2_kb * 1024:
         return core.l2_bytes_per_cycle
     return core.l3_gbps / core.ghz
+
+
+def _isa(core: Core) -> int:
+    """16 for Arm, 32 for x86: what instructions cost besides width."""
+    return 16 if core.vector_bytes == 16 else 32
 
 
 def _round_up(value: int, multiple: int) -> int:

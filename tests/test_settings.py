@@ -82,7 +82,7 @@ def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_settings_are_written_for_resume() -> None:
     value = SearchSettings(budget=Budget(ms=5.0), trials=7, sampler="tpe", core="A78").to_json()
     assert value["budget"] == "5ms"
-    assert {"trials", "seed", "sampler", "storage", "core", "search_samples", "method"} == set(value) - {"budget"}
+    assert {"trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism"} == set(value) - {"budget"}
     assert SearchSettings().to_json()["budget"] is None
 
 

@@ -117,6 +117,10 @@ def search(
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
     samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 48,
     method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
+    pessimism: Annotated[
+        float,
+        typer.Option(help="Quantile of the latency's error that must fit: 0.5 the median, 0.9 holds in nine of ten cases."),
+    ] = 0.5,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),
@@ -152,6 +156,7 @@ def search(
         core=core,
         search_samples=samples,
         method=method,
+        pessimism=pessimism,
     )
     _search(task, data, target, settings, json_)
 
@@ -209,6 +214,7 @@ def resume(
             core=begun["core"],
             search_samples=int(begun["search_samples"]),
             method=begun["method"],
+            pessimism=float(begun.get("pessimism", 0.5)),  # studies of versions that did not have it
         )
         task, data, target = begun["task"], begun["data"], begun["target"]
     except (KeyError, TypeError, ValueError) as error:

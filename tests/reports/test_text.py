@@ -45,7 +45,7 @@ def test_printable_removes_escape_sequences() -> None:
 
 
 def test_headline(result: StudyResult) -> None:
-    assert headline(result) == "4.98 ms (modelled) · KL 0.0251 · agreement 96.3 % · 3.8 MB"
+    assert headline(result) == "4.98 ms (modelled, 4.69 to 5.33) · KL 0.0251 · agreement 96.3 % · 3.8 MB"
     assert "4.98 ms (measured)" in headline(replace(result, latency_source="measured"))
 
 
