@@ -2,11 +2,12 @@
 
 time = max(compute / efficiency, memory) + overhead of an op, where
 
-compute is the kernels' own loop nest (csrc): the tiles that the walk over positions takes, each at the steady rate of its inner loop or
-    at what loads and the latency of sums allow; the start, end and epilogue of every tile; the gather of dense floating-point
-    panels; tiles that run over the end of a row of outputs and are scattered; the padded copy of the input, split by phases;
-memory is every byte that the op must move, at the bandwidth of the cache level that can hold it; inside the loops a tile's inputs, and
-    weights with their indices, come from the level that holds them.
+compute is the kernels' own loop nest (csrc): the tiles that the walk over positions takes, each at the steady rate of its inner
+    loop or at what loads and the latency of sums allow; the start, end and epilogue of every tile; the gather of dense
+    floating-point panels; tiles that run over the end of a row of outputs and are scattered; the padded copy of the input, split
+    by phases;
+memory is every byte that the op must move, at the bandwidth of the cache level that can hold it; inside the loops a tile's
+    inputs, and weights with their indices, come from the level that holds them.
 
 Layouts: planar CHW for fp32 and fp16, [C/4][H*W][4] for int8. csrc/view.h says how windows become offsets.
 
@@ -63,7 +64,7 @@ _ELEMENTWISE = {
     "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 80.0},
     "global_pool": {"fp32": 2.0, "fp16": 4.0, "int8": 6.0},
 }
-# int8 activation and copy look every element up in a table: two loads and a store.
+# int8 activation and copy look every element up in a table.
 _LOOKUPS = ("activation", "copy")
 
 
@@ -71,9 +72,9 @@ _LOOKUPS = ("activation", "copy")
 class Calibration:
     """The model's fitted constants and how far they can be trusted.
 
-    Spreads are standard deviations of ln(true / modelled). Errors of the rows of one network are taken as equal, all too high or all
-    too low, so that the quantiles of rows add up to that of the network; how far a single row strays from its network comes on top
-    for the row alone, and averages out over a network, whose scored errors hold what is left of it.
+    Spreads are standard deviations of ln(true / modelled). Errors of the rows of one network are taken as equal, all too high or
+    all too low, so that the quantiles of rows add up to that of the network; how far a single row strays from its network comes on
+    top for the row alone, and averages out over a network, whose scored errors hold what is left of it.
 
     Attributes:
         efficiency: share of the ideal compute rate that kernels reach, in (0, 1].
@@ -120,25 +121,25 @@ def quantile(microseconds: float, spread: float, share: float) -> float:
 
 #: Both are printed by benchmarks/phone_model.py, which says what was fitted on what; results/benchmarks/phone_model.json holds errors.
 FITTED = Calibration(
-    efficiency=0.797,
-    depthwise=1.13,
-    op_cycles=11900.0,
+    efficiency=0.894,
+    depthwise=0.802,
+    op_cycles=5070.0,
     core="cortex-x1",
-    spread=0.0762,
-    spread_elsewhere=0.118,
-    spread_sparse=0.222,
-    spread_row=0.15,
+    spread=0.0796,
+    spread_elsewhere=0.111,
+    spread_sparse=0.0711,
+    spread_row=0.247,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 FITTED_X86 = Calibration(
-    efficiency=0.9,
-    depthwise=1.0,
-    op_cycles=200.0,
+    efficiency=0.86,
+    depthwise=0.95,
+    op_cycles=169.0,
     core="zen3",
-    spread=0.1,
-    spread_elsewhere=0.1,
-    spread_sparse=0.1,
-    spread_row=0.15,
+    spread=0.151,
+    spread_elsewhere=0.247,
+    spread_sparse=0.0731,
+    spread_row=0.247,
     provenance="constants fitted on kernels measured on an AMD Zen 3",
 )
 
@@ -344,13 +345,15 @@ def _column_cycles(weights: float, structure: str, bits: int, core: Core) -> flo
         raise ValueError(f"{core.name} has no dense kernel for {dtype}")
     multiply = macs * core.vector_bytes / 16 / rate * (2 if dtype == "fp16" else 1)
     if structure in ("unstructured", "block1x4"):  # 4 inputs are put into lanes one by one, after their indices
-        loads, instructions = 6.0, 4.0
+        loads, instructions = 9.0, 4.0
     elif structure == "dense":
         loads, instructions = 2.0, 0.0
     else:
         loads, instructions = 3.0, 0.0
     if bits == 4:
         loads, instructions = loads - 0.5, instructions + _UNPACK
+    if dtype == "int8" and "dotprod" not in core.features:  # what rows of a tile share in emulating a dot product
+        instructions += 2.0
     return steps * max(loads / core.loads, multiply + instructions / core.vector_ops)
 
 
@@ -396,7 +399,7 @@ def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[flo
         return _copy_cycles(view, planes, size * quad, core) + planes * plane, _data_cycles(read + written, core)
     elements = (read if geometry.op == "global_pool" else written) / size
     if dtype == "int8" and geometry.op in _LOOKUPS:
-        compute = elements * 3.0 / core.loads
+        compute = elements * (4.0 if geometry.op == "activation" else 2.0) / core.loads
     else:
         compute = elements * size / core.vector_bytes * _ELEMENTWISE[geometry.op][dtype] / core.vector_ops
     if geometry.op in ("add", "mul"):
