@@ -12,7 +12,7 @@ FOLDER holds tables of published latencies:
   fast_sparse_convnets_sd835.csv: sparse fp32 networks (Elsen et al., arXiv:1911.09723) on a Cortex-A73, a check with the same
       constants, and of the ratio to the dense networks of xnnpack_tflite_float.csv on the same chip. The A73's figures are
       estimates; its undocumented rate of loads decides the result, so the other reading is printed, too.
-This computer: every kernel of layers of EfficientNet-Lite0, MobileNetV4 and ResNet-50, dense and sparse, as `autocompress bench` times
+This computer: kernels on layers of EfficientNet-Lite0, MobileNetV4 and ResNet-50, dense and sparse, as `autocompress bench` times
   them. The same model with the description of this core, its three constants fitted on one half of the layers and scored on the
   other. It is where the error of sparse and quantised kernels is known from. Only an AMD Zen 3 is described (HOST).
 With --write the result goes to results/benchmarks/phone_model.json.
@@ -792,12 +792,14 @@ def evaluate(folder: Path, write: bool) -> None:
     show("The same if the A73 loads 16 bytes a cycle, not 8 (undocumented)", sparse_twice)
     print("\nSparse over dense on the same chip")
     for row in ratios:
-        print(f"  {row['network']:44} published {row['published_ratio']}, modelled {row['modelled_ratio']}, {row['error']:+.1%}")
+        both = f"published {row['published_ratio']}, modelled {row['modelled_ratio']}"
+        print(f"  {row['network']:44} {both}, {row['error']:+.1%}")
     print("\nRank correlation of modelled and published times")
     for name, rank in ranks.items():
         print(f"  {name:60} {rank['rows']:4} rows, {rank['spearman']:.3f}")
     print(
-        f"\nThis computer, {host['rows']} rows: median error {host['median_abs_error']:.1%}, in order {host['pairs_in_order']:.1%}"
+        f"\nThis computer, {host['rows']} rows: median error {host['median_abs_error']:.1%}, "
+        f"pairs in order {host['pairs_in_order']:.1%}"
     )
     for name, own in host["kernels"].items():
         print(f"  {name:28} {own['rows']:4} rows, median error {own['median_abs_error']:.1%}, bias {own['bias']:+.1%}")

@@ -73,8 +73,8 @@ class Calibration:
     """The model's fitted constants and how far they can be trusted.
 
     Spreads are standard deviations of ln(true / modelled). Errors of the rows of one network are taken as equal, all too high or
-    all too low, so that the quantiles of rows add up to that of the network; how far a single row strays from its network comes on
-    top for the row alone, and averages out over a network, whose scored errors hold what is left of it.
+    all too low, so that the quantiles of rows add up to that of the network. How far a single row strays from its network comes
+    on top for the row alone; it averages out over a network, and the networks' scored errors hold what is left of it.
 
     Attributes:
         efficiency: share of the ideal compute rate that kernels reach, in (0, 1].
@@ -119,7 +119,7 @@ def quantile(microseconds: float, spread: float, share: float) -> float:
     return microseconds * exp(NormalDist().inv_cdf(share) * spread)
 
 
-#: Both are printed by benchmarks/phone_model.py, which says what was fitted on what; results/benchmarks/phone_model.json holds errors.
+#: Both are printed by benchmarks/phone_model.py, which says what was fitted on what; its result holds the errors.
 FITTED = Calibration(
     efficiency=0.894,
     depthwise=0.802,

@@ -282,19 +282,20 @@ def targets() -> None:
     from .kernels.table import summary
     from .kernels.targets import list_targets, load_target
 
-    table = Table("target", "device", "core", "measured rows", "last measured", box=None, pad_edge=False)
+    table = Table("target", "device", "core", "source", "rows", "date", box=None, pad_edge=False)
     for name in list_targets():
         device = load_target(name)
         for core in sorted(device.cores, key=lambda core: core.name != device.default_core):
             first = core.name == device.default_core
             found = summary(device, core)
-            rows = f"{found.measured}" if found.measured else "none: modelled"
+            rows = f"{found.measured}" if found.measured else ""
             notes = [f"{found.unsteady} unsteady"] * bool(found.unsteady) + [f"{found.stale} out of date"] * bool(found.stale)
             table.add_row(
                 name if first else "",
                 device.description if first else "",
                 f"{core.name} {core.ghz:g} GHz",
-                rows + (f" ({', '.join(notes)})" if notes else ""),
+                "measured" if found.measured else "modelled",
+                (rows + (f" ({', '.join(notes)})" if notes else "")).strip(),
                 found.date,
             )
     console = Console()
