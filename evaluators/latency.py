@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
@@ -24,9 +25,11 @@ _TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
 FREE = frozenset({"reshape"})
 #: Activations that only bound their input.
 _BOUNDS = frozenset({"none", "relu", "clamp"})
-#: Assignments of data types to Layers whose consequences are kept.
-_TYPINGS = 1000
+#: Assignments of data types to Layers, and numbers of channels that Groups keep, whose consequences are kept.
+_REMEMBERED = 1000
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 #: Tensor, its type, the type it is converted to.
 Conversion = tuple[str, DataType, DataType]
 
@@ -69,10 +72,30 @@ class PlanLatency:
 
 @dataclass(frozen=True)
 class _Typing:
-    """What the data types of a Plan's Layers decide: the type of every op, and the conversions."""
+    """What the data types of a Plan's Layers, the key, decide: the type of every op, and the conversions."""
 
+    key: tuple[DataType, ...]
     types: Mapping[str, DataType]
     conversions: tuple[Conversion, ...]
+
+
+class _Found(dict[Key, Value]):
+    """Values by key, each found when it is first asked for."""
+
+    def __init__(self, find: Callable[[Key], Value]) -> None:
+        self._find = find
+
+    def __missing__(self, key: Key) -> Value:
+        self[key] = value = self._find(key)
+        return value
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Microseconds when Groups keep so many channels: of Layers by Option, of other ops by type."""
+
+    layers: Mapping[str, Mapping[Option, float]]
+    others: Mapping[tuple[str, DataType], float]
 
 
 class LatencyEvaluator:
@@ -96,6 +119,9 @@ class LatencyEvaluator:
         self._deciding = {name: [group.name for group in self.groups_of(tensors)] for name, tensors in read.items()}
         self._affected = {name: self._ops_affected(network.op(name)) for name in self.layers}
         self._rows: dict[tuple[object, ...], OpLatency] = {}
+        self._layer_times: dict[tuple[object, ...], Mapping[Option, float]] = {}
+        self._times: dict[frozenset[tuple[str, int]], _Times] = {}
+        self._rests: dict[tuple[object, ...], list[float]] = {}
         self._typings: dict[tuple[DataType, ...], _Typing] = {}
         self._last: tuple[Plan, _Typing] | None = None
         self._summed: set[OpLatency] = set()
@@ -153,10 +179,11 @@ class LatencyEvaluator:
 
     def kept(self, plan: Mapping[str, Option]) -> dict[str, int]:
         """Channels that a Plan keeps of each Group it removes channels of."""
+        leaders = [(group, plan[leader]) for group, leader in self._leaders.items()]
         return {
-            group: kept_channels(self._groups[group].channels, plan[leader].sparsity)
-            for group, leader in self._leaders.items()
-            if plan[leader].structure == "channel"
+            group: kept_channels(self._groups[group].channels, option.sparsity)
+            for group, option in leaders
+            if option.structure == "channel"
         }
 
     def supports(self, layer: Layer, structure: Structure, bits: Bits) -> bool:
@@ -185,9 +212,28 @@ class LatencyEvaluator:
         """Input and output channels of a Layer when Groups keep only so many channels."""
         return self.channels(self.network.op(name).inputs[0], kept), self.channels(name, kept)
 
-    def layer_microseconds(self, name: str, option: Option, kept: Mapping[str, int]) -> float:
-        """Time of one Layer under an Option, when Groups keep only so many channels."""
-        return self._layer(name, option, kept).microseconds
+    def layers_microseconds(self, kept: Mapping[str, int]) -> Mapping[str, Mapping[Option, float]]:
+        """Times by Layer and Option, when Groups keep only so many channels."""
+        return self._at(kept).layers
+
+    def _at(self, kept: Mapping[str, int]) -> _Times:
+        key = frozenset(kept.items())
+        times = self._times.get(key)
+        if times is None:
+            if len(self._times) >= _REMEMBERED:
+                self._times.clear()
+            own = dict(kept)
+            others = _Found[tuple[str, DataType], float](
+                lambda key: self._other(self.network.op(key[0]), key[1], own).microseconds
+            )
+            times = self._times[key] = _Times(_Found(lambda name: self._options_of(name, own)), others)
+        return times
+
+    def _options_of(self, layer: str, kept: Mapping[str, int]) -> Mapping[Option, float]:
+        key = (layer, *self.deciding(layer, kept))
+        if key not in self._layer_times:
+            self._layer_times[key] = _Found(lambda option: self._layer(layer, option, kept).microseconds)
+        return self._layer_times[key]
 
     def alone_microseconds(self, layer: Layer, option: Option) -> float:
         """Time of one Layer under an Option, all other Layers dense; a `channel` Option shrinks its own outputs."""
@@ -195,7 +241,7 @@ class LatencyEvaluator:
         if option.structure == "channel":
             group = next(g for g in self._groups.values() if any(span.op == layer.name for span in g.producers))
             kept[group.name] = kept_channels(group.channels, option.sparsity)
-        return self.layer_microseconds(layer.name, option, kept)
+        return self.layers_microseconds(kept)[layer.name][option]
 
     def others_microseconds(self, group: Group, plan: Plan, kept: Mapping[str, int]) -> float:
         """Time of all ops that touch a Group's channels and do not produce them, under a Plan's Options and types.
@@ -203,13 +249,13 @@ class LatencyEvaluator:
         Args:
             kept: channels that Groups keep; takes the place of what the Plan itself says.
         """
-        types = self._typing(plan).types
+        types, times = self._typing(plan).types, self._at(kept)
         total = 0.0
         for op in self._touching[group.name]:
             if op.name in plan:
-                total += self._layer(op.name, plan[op.name], kept).microseconds
+                total += times.layers[op.name][plan[op.name]]
             elif op.kind not in FREE:
-                total += self._other(op, types[op.name], kept).microseconds
+                total += times.others[op.name, types[op.name]]
         return total
 
     def _typing(self, plan: Plan) -> _Typing:
@@ -217,10 +263,10 @@ class LatencyEvaluator:
             return self._last[1]
         key = tuple([ACTIVATIONS[option.bits] for _, option in plan.options])
         if key not in self._typings:
-            if len(self._typings) >= _TYPINGS:
+            if len(self._typings) >= _REMEMBERED:
                 self._typings.clear()
             types = data_types(self.network, plan)
-            self._typings[key] = _Typing(types, tuple(conversions(self.network, plan, types)))
+            self._typings[key] = _Typing(key, types, tuple(conversions(self.network, plan, types)))
         self._last = plan, self._typings[key]
         return self._last[1]
 
@@ -253,21 +299,20 @@ class LatencyEvaluator:
             self._rows[key] = _op_latency(f"{tensor}: {source} to {destination}", "convert", [share])
         return self._rows[key]
 
-    def _ops(self, plan: Plan) -> list[OpLatency]:
-        kept = self.kept(plan)
-        typing = self._typing(plan)
+    def _ops(self, kept: Mapping[str, int], typing: _Typing, plan: Mapping[str, Option]) -> list[OpLatency]:
+        """Every op that takes time, in order, then conversions; of Layers those of `plan`."""
         rows: list[OpLatency] = []
         for op in self.network.ops:
             if op.name in plan:
                 rows.append(self._layer(op.name, plan[op.name], kept))
-            elif op.kind not in FREE:
+            elif op.name not in self.layers and op.kind not in FREE:
                 rows.append(self._other(op, typing.types[op.name], kept))
         rows += [self._conversion(conversion, kept) for conversion in typing.conversions]
         return rows
 
     def __call__(self, plan: Plan) -> PlanLatency:
         """The latency of a whole Plan, with where it goes."""
-        rows = self._ops(plan)
+        rows = self._ops(self.kept(plan), self._typing(plan), plan)
         self._summed.update(rows)
         columns = zip(*((row.microseconds, row.median, row.low, row.high) for row in rows), strict=True)
         ms, median, low, high = (self.table.total_ms(math.fsum(column)) for column in columns)
@@ -275,7 +320,15 @@ class LatencyEvaluator:
 
     def ms(self, plan: Plan) -> float:
         """The latency of a whole Plan in milliseconds."""
-        return self.table.total_ms(math.fsum([row.microseconds for row in self._ops(plan)]))
+        kept, typing = self.kept(plan), self._typing(plan)
+        layers = self.layers_microseconds(kept)
+        key = typing.key, frozenset(kept.items())
+        rest = self._rests.get(key)
+        if rest is None:
+            if len(self._rests) >= _REMEMBERED:
+                self._rests.clear()
+            rest = self._rests[key] = [row.microseconds for row in self._ops(kept, typing, {})]
+        return self.table.total_ms(math.fsum([layers[layer][option] for layer, option in plan.options] + rest))
 
     def detours(self, plan: Plan, options: Mapping[str, Sequence[Option]]) -> dict[str, dict[DataType, float]]:
         """By Layer and data type, the microseconds of conversions that are added when that Layer alone computes in that type.

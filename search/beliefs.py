@@ -62,8 +62,7 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]]) -> Beliefs:
     pull = np.zeros(len(layers))
     common = 1.0
     if history:
-        errors = [problem.errors.errors[layer] for layer in layers]
-        rows = np.array([[row[plan[layer]] for row, layer in zip(errors, layers, strict=True)] for plan, _ in history])
+        rows = np.array([problem.errors_of(plan) for plan, _ in history])
         losses = np.array([loss for _, loss in history])
         expected = np.maximum(rows.sum(1), 1e-9)
         good = losses <= np.median(losses)

@@ -34,11 +34,10 @@ class _StudyJournal(JournalFileBackend):
         self._unwritten = b""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
-        self._unwritten += b"".join(lines)
+        self._unwritten += b"".join([json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs])
         if any(log["op_code"] != JournalOperation.SET_TRIAL_PARAM for log in logs):
             self._write(lasting=any("state" in log or "user_attr" in log for log in logs))
-        self._logs += map(json.loads, lines)
+        self._logs += logs
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         yield from self._logs[log_number_from:]

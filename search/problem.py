@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import UserError
 from ..evaluators.error_table import ErrorTable, base
@@ -43,28 +42,38 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Member:
-    """One member of a Block's branch: a Layer, and the Options it then has."""
+    """One member of a Block's branch: a Layer, the Options it then has, and where they are among those of all members."""
 
     layer: str
     options: tuple[Option, ...]
+    span: slice
 
 
 class Problem:
-    """The choice of a Plan for one Network, target and error table."""
+    """The choice of a Plan for one Network, target and error table.
+
+    Attributes:
+        base: the dense Plan around which the error table was measured.
+        ms_per_us: milliseconds that a microsecond of one op adds to a Plan.
+    """
 
     def __init__(self, space: Space, latency: LatencyEvaluator, errors: ErrorTable) -> None:
         self.space = space
         self.latency = latency
         self.errors = errors
         self.base = base(space)
-        self._producers = {span.op: group for group in space.groups for span in group.producers}
         zero = latency.table.total_ms(0.0)
-        self._offset_ms, self._ms_per_us = zero, latency.table.total_ms(1.0) - zero
+        self._offset_ms, self.ms_per_us = zero, latency.table.total_ms(1.0) - zero
+        self._listed: list[tuple[str, Option]] = []
         self._members = self._all_members()
+        # Of every member's Options, one member after the other: number of the Layer, number of the type, error.
+        numbers = {layer.name: number for number, layer in enumerate(space.layers)}
+        self._owners = np.array([numbers[layer] for layer, _ in self._listed])
+        self._types = np.array([_TYPES.index(ACTIVATIONS[option.bits]) for _, option in self._listed])
+        self._all_errors = np.array([errors.errors[layer][option] for layer, option in self._listed])
         self._time_rows: dict[tuple[object, ...], Floats] = {}
-        self._error_rows: dict[tuple[str, float], Floats] = {}
-        self._types: dict[tuple[str, float], npt.NDArray[np.int64]] = {}
-        self._costs: dict[tuple[DataType, ...], dict[str, dict[DataType, float]]] = {}
+        self._costs: dict[tuple[DataType, ...], Floats] = {}
+        self._errors_of: dict[Plan, Floats] = {}
         self._fastest: Proposal | None = None
 
     def _all_members(self) -> list[tuple[Group | None, list[tuple[float, list[_Member]]]]]:
@@ -72,32 +81,41 @@ class Problem:
         blocks: list[tuple[Group | None, list[tuple[float, list[_Member]]]]] = []
         seen: set[str] = set()
         for layer in self.space.layers:
-            group = self._producers.get(layer.name)
+            group = self.space.group_of(layer.name)
             if group is None:
-                blocks.append((None, [(0.0, [_Member(layer.name, self.space.options[layer.name])])]))
+                blocks.append((None, [(0.0, [self._member(layer.name, 0.0)])]))
             elif group.name not in seen:
                 seen.add(group.name)
                 names = [span.op for span in group.producers]
                 shares = sorted({o.sparsity for o in self.space.options[names[0]] if o.structure == "channel"})
                 branches = []
                 for share in (0.0, *shares):
-                    members = [_Member(name, self._at(name, share)) for name in names]
+                    members = [self._member(name, share) for name in names]
                     if all(member.options for member in members):
                         branches.append((share, members))
                 blocks.append((group, branches))
         return blocks
 
-    def _at(self, layer: str, share: float) -> tuple[Option, ...]:
-        """The Options that a producer has when its Group loses a share of its channels."""
-        options = self.space.options[layer]
-        if share == 0.0:
-            return tuple(option for option in options if option.structure != "channel")
-        return tuple(option for option in options if option.structure == "channel" and option.sparsity == share)
+    def _member(self, layer: str, share: float) -> _Member:
+        """A Layer with the Options that it has when its Group loses a share of its channels."""
+        options = [
+            option for option in self.space.options[layer] if share == (option.sparsity if option.structure == "channel" else 0.0)
+        ]
+        start = len(self._listed)
+        self._listed += [(layer, option) for option in options]
+        return _Member(layer, tuple(options), slice(start, len(self._listed)))
+
+    def errors_of(self, plan: Plan) -> Floats:
+        """The error table's entries for a Plan, by Layer in the Space's order."""
+        if plan not in self._errors_of:
+            self._errors_of[plan] = np.array([self.errors.errors[layer.name][plan[layer.name]] for layer in self.space.layers])
+        return self._errors_of[plan]
 
     def expected(self, plan: Plan, coefficients: Mapping[str, float] | None = None) -> float:
         """Expected loss of a Plan: the error table's sum, each Layer's row times its coefficient (1 by default)."""
         weights = coefficients or {}
-        return sum(weights.get(layer, 1.0) * self.errors.errors[layer][option] for layer, option in plan.items())
+        errors = self.errors.errors
+        return sum([weights.get(layer, 1.0) * errors[layer][option] for layer, option in plan.options])
 
     def solve(
         self, budget_ms: float, coefficients: Mapping[str, float] | None = None, start: Plan | None = None, steps: int = 2000
@@ -122,7 +140,7 @@ class Problem:
         found: Proposal | None = None
         for _ in range(ROUNDS):
             blocks, fixed = self._blocks(reference, coefficients)
-            budget = (target - self._offset_ms) / self._ms_per_us - fixed
+            budget = (target - self._offset_ms) / self.ms_per_us - fixed
             fastest = sum(block.fastest for block in blocks)
             if fastest > budget:
                 # Not reachable from this reference: go on from the fastest Plan around it.
@@ -200,58 +218,45 @@ class Problem:
     def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None) -> tuple[list[Block], float]:
         """The solver's Blocks around a reference Plan, and the microseconds of everything that is not in them."""
         kept = self.latency.kept(reference)
-        extra = self._conversion_costs(reference)
+        detours = self._detours(reference)
         weights = coefficients or {}
+        errors = self._all_errors * np.array([weights.get(layer.name, 1.0) for layer in self.space.layers])[self._owners]
         blocks = []
         for group, branches in self._members:
             built = []
+            others = 0.0 if group is None else self.latency.others_microseconds(group, reference, kept)
             for share, members in branches:
-                around = dict(kept)
-                offset = 0.0
+                around, offset = kept, 0.0
                 if group is not None:
-                    around.pop(group.name, None)
+                    around = {name: count for name, count in kept.items() if name != group.name}
                     if share:
                         around[group.name] = kept_channels(group.channels, share)
-                    offset = self.latency.others_microseconds(group, reference, around)
-                    offset -= self.latency.others_microseconds(group, reference, kept)
-                times = tuple(self._times(member, share, around) + self._detours(member, share, extra) for member in members)
-                errors = tuple(weights.get(member.layer, 1.0) * self._errors(member, share) for member in members)
-                built.append(Branch(times, errors, offset))
+                    offset = self.latency.others_microseconds(group, reference, around) - others
+                own = [self._times(member, around) + detours[member.span] for member in members]
+                built.append(Branch(tuple(own), tuple([errors[member.span] for member in members]), offset))
             blocks.append(Block(tuple(built)))
-        layers = sum(self.latency.layer_microseconds(layer, option, kept) for layer, option in reference.items())
-        return blocks, (self.latency.ms(reference) - self._offset_ms) / self._ms_per_us - layers
+        times = self.latency.layers_microseconds(kept)
+        layers = sum([times[layer][option] for layer, option in reference.options])
+        return blocks, (self.latency.ms(reference) - self._offset_ms) / self.ms_per_us - layers
 
-    def _times(self, member: _Member, share: float, kept: Mapping[str, int]) -> Floats:
+    def _times(self, member: _Member, kept: Mapping[str, int]) -> Floats:
         """Microseconds of a member's Options, when Groups keep only so many channels."""
-        key = (member.layer, share, *self.latency.deciding(member.layer, kept))
+        key = (member.span.start, *self.latency.deciding(member.layer, kept))
         if key not in self._time_rows:
-            times = [self.latency.layer_microseconds(member.layer, option, kept) for option in member.options]
-            self._time_rows[key] = np.array(times)
+            times = self.latency.layers_microseconds(kept)[member.layer]
+            self._time_rows[key] = np.array([times[option] for option in member.options])
         return self._time_rows[key]
 
-    def _detours(self, member: _Member, share: float, costs: Mapping[str, Mapping[DataType, float]]) -> Floats:
-        """Microseconds of conversions that each of a member's Options adds to the reference Plan's."""
-        key = (member.layer, share)
-        if key not in self._types:
-            self._types[key] = np.array([_TYPES.index(ACTIVATIONS[option.bits]) for option in member.options])
-        own = costs[member.layer]
-        return np.array([own.get(type_, 0.0) for type_ in _TYPES])[self._types[key]]
-
-    def _conversion_costs(self, reference: Plan) -> dict[str, dict[DataType, float]]:
-        """By Layer and type, what `LatencyEvaluator.detours` says of the reference Plan."""
-        key = tuple([ACTIVATIONS[option.bits] for option in reference.values()])
+    def _detours(self, reference: Plan) -> Floats:
+        """Microseconds of conversions that each Option of every member adds to the reference Plan's."""
+        key = tuple([ACTIVATIONS[option.bits] for _, option in reference.options])
         if key not in self._costs:
             if len(self._costs) >= COSTS:
                 self._costs.clear()
-            self._costs[key] = self.latency.detours(reference, self.space.options)
+            costs = self.latency.detours(reference, self.space.options)
+            by_type = np.array([[costs[layer.name].get(type_, 0.0) for type_ in _TYPES] for layer in self.space.layers])
+            self._costs[key] = by_type[self._owners, self._types]
         return self._costs[key]
-
-    def _errors(self, member: _Member, share: float) -> Floats:
-        """Rows of the error table for a member's Options."""
-        key = (member.layer, share)
-        if key not in self._error_rows:
-            self._error_rows[key] = np.array([self.errors.errors[member.layer][option] for option in member.options])
-        return self._error_rows[key]
 
     def _plan(self, solution: Solution) -> Plan:
         options: dict[str, Option] = {}

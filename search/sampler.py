@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from ..spaces.option import Option
+from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from .beliefs import believe
 from .parameters import Parameters
 from .problem import Problem
+from .solver import Floats
 
 #: Trials that solve the knapsack before swaps begin, and share of later trials that still do.
 SOLVED_FIRST, SOLVED_LATER = 12, 0.25
@@ -39,14 +41,28 @@ NEAR = 2
 ATTEMPTS = 6
 #: and the number of these before a repeated one is accepted.
 STEPS = 200
+#: Numbers of channels that Groups keep whose steps are kept.
+REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
 class _Choices:
-    """A Layer's Options when Groups keep so many channels: microseconds of each, and those that no other one beats, by time."""
+    """A Layer's Options when Groups keep so many channels: microseconds of each, and those that no other one beats, by time,
+    with microseconds and error.
+    """
 
     times: Mapping[Option, float]
-    useful: tuple[Option, ...]
+    useful: tuple[tuple[Option, float, float], ...]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Useful Options of all Layers that keep their channels: number of the Layer, Option, microseconds, error."""
+
+    layers: npt.NDArray[np.int64]
+    options: tuple[Option, ...]
+    times: Floats
+    errors: Floats
 
 
 class PlanSampler(BaseSampler):
@@ -66,6 +82,7 @@ class PlanSampler(BaseSampler):
         self._plans: dict[int, Plan | None] = {}
         self._latencies: dict[Plan, float] = {}
         self._known: dict[tuple[object, ...], _Choices] = {}
+        self._all_steps: dict[frozenset[tuple[str, int]], _Steps] = {}
 
     def reseed_rng(self) -> None:
         self._independent.reseed_rng()
@@ -111,7 +128,7 @@ class PlanSampler(BaseSampler):
             # Later attempts reach further, so that something new is found.
             coefficients = beliefs.draw(rng, 1.5**attempt)
             if solve:
-                plan = self._solved(coefficients, budget, rng) or plan
+                plan = self._solved(history, coefficients, budget, rng) or plan
             else:
                 plan = self._swapped(history, seen, coefficients, budget, rng) or plan
                 solve = attempt >= ATTEMPTS // 2
@@ -144,8 +161,17 @@ class PlanSampler(BaseSampler):
             return float(rng.uniform(max(fastest, SMALLEST_BUDGET * self._budget_ms), self._budget_ms))
         return self._budget_ms
 
-    def _solved(self, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator) -> Plan | None:
-        proposal = self._problem.solve(budget, coefficients)
+    def _solved(
+        self,
+        history: Sequence[tuple[Plan, float]],
+        coefficients: Mapping[str, float],
+        budget: float,
+        rng: np.random.Generator,
+    ) -> Plan | None:
+        """The solution under these coefficients, sought from the best Plan within the budget."""
+        fitting = [(loss, index) for index, (plan, loss) in enumerate(history) if self._ms(plan) <= budget]
+        start = history[min(fitting)[1]][0] if fitting else None
+        proposal = self._problem.solve(budget, coefficients, start)
         # The solver rounds times up: what that leaves is spent.
         return self._settled(proposal.plan, coefficients, budget, rng) if proposal else None
 
@@ -187,20 +213,20 @@ class PlanSampler(BaseSampler):
         """`plan` with one Layer moved to an Option little faster or slower than its own."""
         choices = self._choices(layer, self._problem.latency.kept(plan))
         own = choices.times[plan[layer]]
-        at = sum(choices.times[option] < own for option in choices.useful)
-        near = [option for option in choices.useful[max(0, at - NEAR) : at + NEAR + 1] if option != plan[layer]]
+        at = sum([time < own for _, time, _ in choices.useful])
+        near = [option for option, _, _ in choices.useful[max(0, at - NEAR) : at + NEAR + 1] if option != plan[layer]]
         return self._with(plan, layer, near[int(rng.integers(len(near)))]) if near else plan
 
     def _choices(self, layer: str, kept: Mapping[str, int]) -> _Choices:
         key = (layer, *self._problem.latency.deciding(layer, kept))
         if key not in self._known:
             errors = self._problem.errors.errors[layer]
-            options = self._problem.space.options[layer]
-            times = {option: self._problem.latency.layer_microseconds(layer, option, kept) for option in options}
-            useful: list[Option] = []
+            all_times = self._problem.latency.layers_microseconds(kept)[layer]
+            times = {option: all_times[option] for option in self._problem.space.options[layer]}
+            useful: list[tuple[Option, float, float]] = []
             for option in sorted(times, key=lambda option: (times[option], errors[option])):
-                if not useful or errors[option] < errors[useful[-1]]:
-                    useful.append(option)
+                if not useful or errors[option] < useful[-1][2]:
+                    useful.append((option, times[option], errors[option]))
             self._known[key] = _Choices(times, tuple(useful))
         return self._known[key]
 
@@ -215,41 +241,65 @@ class PlanSampler(BaseSampler):
                     removes = option.structure == "channel"
                     share = option.sparsity
                     changes[span.op] = space.channel_option(span.op, share, bits) if removes else Option("dense", 0.0, bits)
-        return space.consistent({**plan, **changes})
+        return plan.replace(changes)
 
     def _settled(self, plan: Plan, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator) -> Plan | None:
         """`plan` brought within the budget, and up to it, by the steps that cost least expected loss per time.
 
         Options of other Layers are tried in random order, so that equal starts lead to different Plans.
         """
-        errors, latency = self._problem.errors.errors, self._problem.latency
-        names = [layer.name for layer in self._problem.space.layers]
+        latency = self._problem.latency
         kept = latency.kept(plan)  # steps leave the channels alone
+        steps, known = self._steps(kept), latency.layers_microseconds(kept)
+        weights = np.array([coefficients[layer] for layer in plan])
+        times = np.array([known[layer][option] for layer, option in plan.options])
+        errors = weights * np.array([self._problem.errors.errors[layer][option] for layer, option in plan.options])
+        movable = np.array([option.structure != "channel" for _, option in plan.options])
+        their_errors = weights[steps.layers] * steps.errors
+        own = [option for _, option in plan.options]
+        ms = latency.ms(plan)
         for _ in range(len(plan)):
-            over = latency.ms(plan) - budget
-            best: tuple[float, str, Option] | None = None
-            for position in rng.permutation(len(names))[:TRIED]:
-                name = names[position]
-                own = plan[name]
-                if own.structure == "channel":
-                    continue
-                choices = self._choices(name, kept)
-                for option in choices.useful:
-                    faster = choices.times[own] - choices.times[option]
-                    worse = coefficients[name] * (errors[name][option] - errors[name][own])
-                    if option.structure == "channel" or (over > 0) != (faster > 0) or (over <= 0 and worse >= 0):
-                        continue
-                    if over <= 0 and -faster > -over * 1e3:
-                        continue
-                    value = worse / faster if over > 0 else worse
-                    if best is None or value < best[0]:
-                        best = value, name, option
-            if best is None:
+            over = ms - budget
+            tried = np.zeros(len(plan), bool)
+            tried[rng.permutation(len(plan))[:TRIED]] = True
+            faster = times[steps.layers] - steps.times
+            worse = their_errors - errors[steps.layers]
+            possible = (tried & movable)[steps.layers]
+            if over > 0:
+                possible &= faster > 0
+            else:
+                possible &= (faster <= 0) & (faster >= over * 1e3) & (worse < 0)
+            if not possible.any():
                 break
-            changed = plan.replace({best[1]: best[2]})
-            if over <= 0 and latency.ms(changed) > budget:
-                break
-            plan = changed
+            candidates = np.flatnonzero(possible)
+            value = worse[candidates] / faster[candidates] if over > 0 else worse[candidates]
+            step = candidates[int(np.argmin(value))]
+            moved, before = int(steps.layers[step]), own[int(steps.layers[step])]
+            own[moved] = steps.options[step]
+            if ACTIVATIONS[before.bits] == ACTIVATIONS[own[moved].bits]:
+                ms -= self._problem.ms_per_us * float(faster[step])
+            else:
+                # Conversions come or go, and other ops may compute in another type.
+                ms = latency.ms(Plan(tuple(zip(plan, own, strict=True))))
+            if over <= 0 and ms > budget:
+                own[moved] = before
             if over <= 0:
                 break
-        return plan if latency.ms(plan) <= budget else None
+            times[moved], errors[moved] = steps.times[step], their_errors[step]
+        settled = Plan(tuple(zip(plan, own, strict=True)))
+        return settled if latency.ms(settled) <= budget else None
+
+    def _steps(self, kept: Mapping[str, int]) -> _Steps:
+        key = frozenset(kept.items())
+        if key not in self._all_steps:
+            if len(self._all_steps) >= REMEMBERED:
+                self._all_steps.clear()
+            useful = [
+                (number, *one)
+                for number, layer in enumerate(self._problem.space.layers)
+                for one in self._choices(layer.name, kept).useful
+                if one[0].structure != "channel"
+            ]
+            layers, options, times, errors = zip(*useful, strict=True)
+            self._all_steps[key] = _Steps(np.array(layers), options, np.array(times), np.array(errors))
+        return self._all_steps[key]

@@ -7,6 +7,7 @@ members may have branches, alternatives that bind all its members (the channel s
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -216,25 +217,47 @@ def evaluate(blocks: Sequence[Block], choices: Sequence[Choice]) -> Solution:
 
 def _combined(block: Block) -> tuple[_Points | None, list[_Members]]:
     """The combinations of all branches that have few of them, and the other branches."""
-    times: list[float] = []
-    errors: list[float] = []
-    choices: list[Choice] = []
+    listed: list[tuple[int, list[Sequence[int]]]] = []
+    times: list[Floats] = []
+    errors: list[Floats] = []
     large = []
     for index, branch in enumerate(block.branches):
-        useful = [_useful(own, error) for own, error in zip(branch.times, branch.errors, strict=True)]
-        if math.prod(map(len, useful)) > COMBINATIONS:
-            large.append(_Members(index, branch))
-            continue
-        own_times, own_errors = [t.tolist() for t in branch.times], [e.tolist() for e in branch.errors]
-        for options in itertools.product(*useful):
-            times.append(branch.time + sum([t[o] for t, o in zip(own_times, options, strict=True)]))
-            errors.append(branch.error + sum([e[o] for e, o in zip(own_errors, options, strict=True)]))
-            choices.append(Choice(index, options))
-    if not choices:
+        own_times, own_errors = branch.times, branch.errors
+        options: list[Sequence[int]] = [range(len(own)) for own in own_times]
+        if math.prod(map(len, own_times)) > COMBINATIONS:
+            useful = [_useful(own, error) for own, error in zip(own_times, own_errors, strict=True)]
+            if math.prod(map(len, useful)) > COMBINATIONS:
+                large.append(_Members(index, branch))
+                continue
+            options = [*useful]
+            own_times = tuple([own[some] for own, some in zip(own_times, useful, strict=True)])
+            own_errors = tuple([own[some] for own, some in zip(own_errors, useful, strict=True)])
+        listed.append((index, options))
+        times.append(_sums(own_times) + branch.time)
+        errors.append(_sums(own_errors) + branch.error)
+    if not listed:
         return None, large
-    kept = _useful(np.array(times), np.array(errors))
-    points = _Points(np.array([times[i] for i in kept]), np.array([errors[i] for i in kept]), [choices[i] for i in kept])
-    return points, large
+    all_times, all_errors = np.concatenate(times), np.concatenate(errors)
+    kept = _useful(all_times, all_errors)
+    starts = list(itertools.accumulate([0, *map(len, times)]))
+    choices = []
+    for point in kept:
+        at = bisect.bisect_right(starts, point) - 1
+        index, options = listed[at]
+        chosen, left = [], point - starts[at]
+        for own in reversed(options):
+            left, position = divmod(left, len(own))
+            chosen.append(own[position])
+        choices.append(Choice(index, tuple(reversed(chosen))))
+    return _Points(all_times[kept], all_errors[kept], choices), large
+
+
+def _sums(members: Sequence[Floats]) -> Floats:
+    """The sums of one entry of each member, for every combination, in the order of `itertools.product`."""
+    sums = members[0]
+    for values in members[1:]:
+        sums = np.add.outer(sums, values).ravel()
+    return sums
 
 
 def _folded(best: Floats, steps: npt.NDArray[np.int64], errors: Floats) -> tuple[Floats, _Fold]:
@@ -268,10 +291,9 @@ def _shifted(values: Floats, steps: int) -> Floats:
 
 def _useful(times: npt.NDArray[Any], errors: Floats) -> list[int]:
     """Options that no other one beats or equals in both time and error, fastest first."""
-    useful: list[int] = []
-    least = math.inf
-    for _, error, option in sorted(zip(times.tolist(), errors.tolist(), range(len(times)), strict=True)):
-        if error < least:
-            least = error
-            useful.append(option)
+    order = np.lexsort((errors, times))
+    ordered = errors[order]
+    better = np.ones(len(order), bool)
+    better[1:] = ordered[1:] < np.minimum.accumulate(ordered)[:-1]
+    useful: list[int] = order[better].tolist()
     return useful

@@ -48,6 +48,12 @@ class Option:
             raise UserError(
                 f"sparsity {self.sparsity} does not fit structure {self.structure}: dense means 0, all else in (0, 1)"
             )
+        # Kept, since Options are looked up more often than anything else; the same in every process.
+        object.__setattr__(self, "_hash", hash((STRUCTURES.index(self.structure), self.sparsity, self.bits)))
+
+    def __hash__(self) -> int:
+        value: int = self.__dict__["_hash"]
+        return value
 
     def __str__(self) -> str:
         share = "" if self.structure == "dense" else f" {self.sparsity:.0%}"

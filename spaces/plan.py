@@ -51,7 +51,7 @@ class Plan(Mapping[str, Option]):
 
     def replace(self, changes: Mapping[str, Option]) -> Plan:
         """This Plan with the Options of some Layers changed."""
-        return Plan(tuple((name, changes.get(name, option)) for name, option in self.options))
+        return Plan(tuple([(name, changes.get(name, option)) for name, option in self.options]))
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import UserError
 from .groups import Group
@@ -39,12 +40,17 @@ class Space:
         value = {name: [option.to_json() for option in options] for name, options in self.options.items()}
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
+    @cached_property
+    def _offered(self) -> Mapping[str, frozenset[Option]]:
+        return {layer: frozenset(options) for layer, options in self.options.items()}
+
+    @cached_property
+    def _producers(self) -> Mapping[str, Group]:
+        return {span.op: group for group in self.groups for span in group.producers}
+
     def group_of(self, layer: str) -> Group | None:
         """The prunable Group whose channels `layer` produces, if there is one."""
-        for group in self.groups:
-            if any(span.op == layer for span in group.producers):
-                return group
-        return None
+        return self._producers.get(layer)
 
     def uniform(self, option: Option) -> Plan:
         """`option` wherever it is offered; elsewhere the dense Option that is nearest in bits, from above if there is one."""
@@ -73,7 +79,7 @@ class Space:
         for layer in self.layers:
             if layer.name not in choices:
                 raise UserError(f"the plan has no option for layer {layer.name}: use a plan made for this network")
-            if choices[layer.name] not in self.options[layer.name]:
+            if choices[layer.name] not in self._offered[layer.name]:
                 raise UserError(
                     f"layer {layer.name} does not offer {choices[layer.name]}: use a plan made for this task, target and version"
                 )

@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +86,15 @@ def random_crops(paths: Sequence[Path], per_photo: int, size: int, seed: int) ->
 
     A photograph's crops do not depend on the others.
     """
-    crops: list[Image.Image] = []
-    for path in paths:
-        image = read_photo(path)
-        generator = np.random.default_rng([seed, *hashlib.sha256(path.name.encode()).digest()[:8]])
-        crops += [random_crop(image, size, generator) for _ in range(per_photo)]
-    return crops
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow resizes without Python's lock
+        crops = pool.map(partial(_crops_of, per_photo=per_photo, size=size, seed=seed), paths)
+        return [crop for own in crops for crop in own]
+
+
+def _crops_of(path: Path, per_photo: int, size: int, seed: int) -> list[Image.Image]:
+    image = read_photo(path)
+    generator = np.random.default_rng([seed, *hashlib.sha256(path.name.encode()).digest()[:8]])
+    return [random_crop(image, size, generator) for _ in range(per_photo)]
 
 
 def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:

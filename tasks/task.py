@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -204,9 +205,16 @@ def _check_model(model: Any) -> None:
             raise UserError(f"the model's {name} is on {tensor.device}: move the model to the CPU with model.cpu().")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise UserError(f"the model's {name} is {tensor.dtype}: give the float32 model, as with model.float().")
-        if not torch.isfinite(tensor).all():
+        if not _finite(tensor):
             raise UserError(f"the model's {name} holds NaN or infinity: load trained weights.")
     model.eval()
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether there is no NaN or infinity in a tensor: each shows in the least and the greatest value."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    return all(math.isfinite(bound) for bound in torch.aminmax(tensor))
 
 
 def _check_input(inputs: Any, what: str) -> None:
@@ -218,7 +226,7 @@ def _check_input(inputs: Any, what: str) -> None:
         raise UserError(
             f"{what} has shape {tuple(inputs.shape)}: give at least one sample, with the batch as the first dimension."
         )
-    if not torch.isfinite(inputs).all():
+    if not _finite(inputs):
         raise UserError(f"{what} holds NaN or infinity: check how the data are read and normalised.")
 
 
@@ -249,7 +257,7 @@ def _check_output(task: Task, inputs: torch.Tensor, what: str) -> torch.Tensor:
             f"the model returns shape {tuple(outputs.shape)} for {inputs.shape[0]} inputs: "
             "the first dimension of its output must be the batch."
         )
-    if not torch.isfinite(outputs).all():
+    if not _finite(outputs):
         raise UserError(f"the model returns NaN or infinity on {what}: check its weights and the normalisation of the data.")
     return outputs
 

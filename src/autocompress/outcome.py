@@ -190,7 +190,7 @@ def _layer_rows(search: Search, plan: Plan) -> tuple[tuple[LayerRow, ...], tuple
     problem, latency = search.problem, search.prepared.profile.latency
     total = latency(plan)
     price = _loss_per_ms(search, total.ms)
-    kept = latency.kept(plan)
+    here, alone = latency.layers_microseconds(latency.kept(plan)), latency.layers_microseconds({})
     int8 = problem.space.uniform(Option("dense", 0.0, 8))
     rows, others = [], []
     for row in total.ops:
@@ -201,10 +201,10 @@ def _layer_rows(search: Search, plan: Plan) -> tuple[tuple[LayerRow, ...], tuple
         rivals = []
         for other in problem.space.options[row.name]:
             if other != option and "channel" not in (other.structure, option.structure):
-                ms = (latency.layer_microseconds(row.name, other, kept) - row.microseconds) / 1e3
+                ms = (here[row.name][other] - row.microseconds) / 1e3
                 rivals.append((errors[other] - errors[option] + price * ms, errors[other] - errors[option], ms, other))
         second = min(rivals, key=lambda rival: rival[0]) if rivals else None
-        layer, whole = latency.layers[row.name], latency.layer_microseconds(row.name, int8[row.name], {})
+        layer, whole = latency.layers[row.name], alone[row.name][int8[row.name]]
         rows.append(
             LayerRow(
                 name=row.name,
