@@ -214,7 +214,7 @@ def _finite(tensor: torch.Tensor) -> bool:
     """Whether there is no NaN or infinity in a tensor: each shows in the least and the greatest value."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
-    return all(math.isfinite(bound) for bound in torch.aminmax(tensor))
+    return all(math.isfinite(bound) for bound in torch.aminmax(tensor.detach()))
 
 
 def _check_input(inputs: Any, what: str) -> None:
