@@ -1,15 +1,20 @@
-"""Score and fit the analytic core model on published phone latencies.
+"""Score and fit the analytic core model on published phone latencies, and on kernels measured on this computer.
 
-    python benchmarks/phone_model.py --data FOLDER
+    python benchmarks/phone_model.py --measure                 (an idle machine, about 3 minutes: the rows of this computer)
+    python benchmarks/phone_model.py --data FOLDER [--write]   (fits and scores, with the rows measured before)
 
 FOLDER holds tables of published latencies:
   pixel6_int8.csv: five int8 networks on the Cortex-X1 of a Pixel 6 (MobileNetV4, arXiv:2404.10518, table 6: TFLite with XNNPACK,
       pinned to the fastest core). Three constants are fitted on them; the error is that of each network left out of its own fit.
       The same networks on the Cortex-X3 of a Galaxy S23 are a check, never fitted.
-  fast_sparse_convnets_sd835.csv: sparse fp32 networks (Elsen et al., arXiv:1911.09723) on a Cortex-A73, a check with the same
-      constants. The A73's figures are estimates; its undocumented rate of loads decides the result, so both readings are printed,
-      and half of the error of the other reading is what sparse weights add to the spread.
   ncnn_benchmark.csv, xnnpack_tflite_float.csv: other cores and data types, a check of how far the constants carry.
+  layers_tophub_arm_cpu.csv, blocks_proxyless_ofa_lut.csv: layers and blocks of other runtimes: are they in the model's order?
+  fast_sparse_convnets_sd835.csv: sparse fp32 networks (Elsen et al., arXiv:1911.09723) on a Cortex-A73, a check with the same
+      constants, and of the ratio to the dense networks of xnnpack_tflite_float.csv on the same chip. The A73's figures are
+      estimates; its undocumented rate of loads decides the result, so the other reading is printed, too.
+This computer: kernels on layers of EfficientNet-Lite0, MobileNetV4 and ResNet-50, dense and sparse, as `autocompress bench` times
+  them. The same model with the description of this core, its three constants fitted on one half of the layers and scored on the
+  other. It is where the error of sparse and quantised kernels is known from. Only an AMD Zen 3 is described (HOST).
 With --write the result goes to results/benchmarks/phone_model.json.
 """
 
@@ -18,22 +23,37 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from itertools import combinations
 from math import ceil, log, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.files import write_json
-from autocompress.kernels.core_model import FITTED, VERSION, Calibration, op_time_us
+from autocompress.errors import UserError
+from autocompress.files import write_json, write_text
+from autocompress.kernels.bench import Settings, measure
+from autocompress.kernels.core_model import FITTED, FITTED_X86, VERSION, Calibration, op_time_us, supports
 from autocompress.kernels.geometry import Geometry, KernelOp
-from autocompress.kernels.targets import Core, load_target, target_from_json
+from autocompress.kernels.table import MeasuredRows, Row, RowKey, measured_path, unsteady_keys
+from autocompress.kernels.targets import Core, Target, load_target, target_from_json
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "phone_model.json"
+HOST_ROWS = RESULT.with_name("phone_model_host.csv")
+#: This computer's core: nominal figures; the clock is that of the sentinel, 20000 rounds of a multiplication and an addition.
+HOST = {"name": "cpu", "model": "zen3", "ghz": 3.0, "l3_kb": 16384, "l3_gbps": 60.0, "dram_gbps": 15.0}
+SENTINEL_CYCLES = 80000.0
 Ops = tuple[Geometry, ...]
 Score = dict[str, str | float]
 Vector = npt.NDArray[np.float64]
@@ -58,6 +78,15 @@ class Builder:
 
     def depthwise(self, kernel: int, stride: int = 1) -> None:
         self._window("depthwise", self.channels, kernel, stride, self.channels)
+
+    def pool(self, kernel: int, stride: int) -> None:
+        self._window("pool", self.channels, kernel, stride, 1)
+
+    def shortcut(self, out: int, stride: int) -> None:
+        """A 1x1 convolution beside the ops that follow."""
+        height, channels = self.height, self.channels
+        self.conv(out, 1, stride)
+        self.height, self.channels = height, channels
 
     def elementwise(self, op: KernelOp) -> None:
         size, channels = self.height, self.channels
@@ -201,6 +230,57 @@ def mobilenet_v4_conv_medium(size: int = 256) -> Ops:
     return net.head(1280, 1000)
 
 
+def resnet(blocks: Sequence[int], bottleneck: bool) -> Ops:
+    """arXiv:1512.03385, table 1; the max pool is priced as one of ours."""
+    net = Builder(224)
+    net.conv(64, 7, 2)
+    net.pool(3, 2)
+    for stage, repeats in enumerate(blocks):
+        width = 64 << stage
+        out = 4 * width if bottleneck else width
+        for repeat in range(repeats):
+            stride = 2 if stage and repeat == 0 else 1
+            if net.channels != out:
+                net.shortcut(out, stride)
+            if bottleneck:
+                net.conv(width)
+                net.conv(width, 3, stride)
+                net.conv(out)
+            else:
+                net.conv(out, 3, stride)
+                net.conv(out, 3)
+            net.elementwise("add")
+    return net.head(1000)
+
+
+def vgg16() -> Ops:
+    """arXiv:1409.1556, column D."""
+    net = Builder(224)
+    for out, repeats in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(repeats):
+            net.conv(out, 3)
+        net.pool(2, 2)
+    first = Geometry("linear", 512 * 49, 4096, 1, 1, 1, 1)
+    return (*net.ops, first, Geometry("linear", 4096, 4096, 1, 1, 1, 1), Geometry("linear", 4096, 1000, 1, 1, 1, 1))
+
+
+def squeezenet() -> Ops:
+    """arXiv:1602.07360, version 1.1."""
+    net = Builder(227)
+    net.conv(64, 3, 2)
+    net.pool(3, 2)
+    for place, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64)):
+        net.conv(squeeze)
+        net.conv(4 * squeeze)
+        net.channels = squeeze
+        net.conv(4 * squeeze, 3)
+        net.channels = 8 * squeeze
+        if place in (1, 3):
+            net.pool(3, 2)
+    net.conv(1000)
+    return net.head()
+
+
 NETWORKS: dict[str, Callable[[], Ops]] = {
     "MobileNet-V1": mobilenet_v1,
     "MobileNet-V2-0.5x": lambda: mobilenet_v2(0.5),
@@ -211,10 +291,11 @@ NETWORKS: dict[str, Callable[[], Ops]] = {
 
 #: Weak priors of the fit: ln(constant) is normal with this centre and standard deviation. Efficiency: what tuned matrix kernels
 #: reach; depthwise: the model as it stands; op_cycles: 3.6 microseconds at 2.8 GHz, an interpreter's dispatch and cold code.
-PRIORS = {"efficiency": (0.8, 0.2), "depthwise": (1.0, 0.25), "op_cycles": (1e4, 0.7)}
+PRIORS = {"efficiency": (0.8, 0.2), "depthwise": (1.0, 0.15), "op_cycles": (1e4, 0.7)}
 #: Standard deviation of ln(published / modelled) that the fit assumes; figures are published with one decimal.
 NOISE = 0.03
 PROVENANCE = "constants fitted on five int8 networks published for a Pixel 6 Cortex-X1"
+PROVENANCE_X86 = "constants fitted on kernels measured on an AMD Zen 3"
 
 
 def network_ms(ops: Ops, bits: int, core: Core, constants: Calibration, sparsity: float = 0.0) -> float:
@@ -340,6 +421,299 @@ def sparse_networks(path: Path, constants: Calibration, loads: float | None = No
     return scores
 
 
+def sparse_ratios(folder: Path, constants: Calibration) -> list[Score]:
+    """Sparse MobileNets over the dense ones of the same chip, published and modelled; the error is that of the ratio."""
+    core = core_of("cortex-a73", ghz=2.35, l3_kb=2048, l3_gbps=10.0, dram_gbps=8.0)
+    dense = read(folder / "xnnpack_tflite_float.csv", "Pixel 2", threads="1")
+    sparse = read(folder / "fast_sparse_convnets_sd835.csv", "Snapdragon 835")
+    scores: list[Score] = []
+    for name, beside, ops, share in (
+        ("MobileNetV1 1.0 sparse90", "MobileNet v1 1.0X", mobilenet_v1(), 0.9),
+        ("MobileNetV2 cache-aware 1.0 sparse85", "MobileNet v2 1.0X", mobilenet_v2(1.0), 0.85),
+    ):
+        published = sparse[name] / dense[beside]
+        modelled = network_ms(ops, 32, core, constants, share) / network_ms(ops, 32, core, constants)
+        scores.append(
+            {
+                "network": name,
+                "published_ratio": round(published, 3),
+                "modelled_ratio": round(modelled, 3),
+                "error": round(modelled / published - 1, 4),
+            }
+        )
+    return scores
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
+    """Spearman's, ties sharing their mean rank."""
+    columns = []
+    for column in zip(*pairs, strict=True):
+        _, inverse, counts = np.unique(np.array(column), return_inverse=True, return_counts=True)
+        ends = np.cumsum(counts)
+        columns.append(((2 * ends - counts - 1) / 2)[inverse])
+    return float(np.corrcoef(columns[0], columns[1])[0, 1])
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def orders(folder: Path, constants: Calibration) -> dict[str, dict[str, float]]:
+    """Rank correlation of modelled with published times, fp32, by device: layers, blocks, and ncnn's networks in int8.
+
+    Clocks do not matter here. The in-order A53 is modelled as an A55; Pixel 1's Kryo and Note 10's big core as an A76.
+    """
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    small = {"l3_kb": 2048, "l3_gbps": 6.0, "dram_gbps": 4.0}
+    known = {
+        "A53": core_of("cortex-a55", 1.2, **small),
+        "A72": core_of("cortex-a72", 1.8, **small),
+        "A73": core_of("cortex-a73", 2.4, **small),
+    }
+    for row in rows_of(folder / "layers_tophub_arm_cpu.csv"):
+        shape = re.match(r"(\w+) (\d+)x(\d+) s(\d+) p\d+ in(\d+)x(\d+)x(\d+) out(\d+)x(\d+)x(\d+)", row["model"])
+        core = re.search(r"A(53|72|73)", row["core"])
+        assert shape is not None and core is not None, row
+        kh, kw, stride, inputs, *size = map(int, shape.groups()[1:])
+        kind: KernelOp = "conv" if shape[1] == "conv" else "depthwise"
+        outputs, sizes = size[2], (size[0], size[1], size[3], size[4])
+        groups = inputs if kind == "depthwise" else 1
+        geometry = Geometry(kind, inputs, outputs, *sizes, (kh, kw), (stride, stride), groups=groups)
+        time = op_time_us(geometry, "dense", 0.0, 32, known[core[0]], constants)
+        found[f"TopHub layers, {row['device']}"].append((time, float(row["latency_ms"])))
+    a76 = core_of("cortex-a76", 2.4, **small)
+    for row in rows_of(folder / "blocks_proxyless_ofa_lut.csv"):
+        time = network_ms(block(row["model"]), 32, a76, constants)
+        found[f"blocks, {row['device']}"].append((time, float(row["latency_ms"])))
+    networks = {
+        "squeezenet": squeezenet(),
+        "mobilenet": mobilenet_v1(),
+        "resnet18": resnet((2, 2, 2, 2), False),
+        "resnet50": resnet((3, 4, 6, 3), True),
+        "vgg16": vgg16(),
+    }
+    pixel7, pixel6 = load_target("pixel7"), load_target("pixel6")
+    for device, own in (("A78AE", pixel7.core("A78")), ("Raspberry Pi 5", pixel6.core("A76")), ("Rk3566", pixel7.core("A55"))):
+        published = read(folder / "ncnn_benchmark.csv", device, threads="1", dtype="int8")
+        found[f"ncnn int8 networks, {device}"] = [
+            (network_ms(ops, 8, own, constants), published[name]) for name, ops in networks.items()
+        ]
+    return {name: {"rows": len(pairs), "spearman": round(rank_correlation(pairs), 4)} for name, pairs in found.items()}
+
+
+def block(name: str) -> Ops:
+    """The ops of a row of the block tables of ProxylessNAS and Once-for-all, as `Conv_1-input:7x7x320-output:7x7x1280`.
+
+    Raises:
+        ValueError: another kind of row.
+    """
+    kind, _, rest = name.partition("-")
+    fields = dict(field.split(":") for field in rest.split("-"))
+    shape = [int(number) for number in fields["input"].split("x")]
+    out = int(fields["output"].split("x")[-1])
+    net = Builder(shape[0], shape[2])
+    if kind == "Conv":
+        net.conv(out, 3, 2)
+    elif kind in ("Conv_1", "Conv_2"):
+        net.conv(out)
+    elif kind == "AvgPool2D":
+        return net.head()
+    elif kind == "Logits":
+        return net.head(out) if net.height > 1 else net.head(out)[1:]
+    elif kind == "expanded_conv":
+        expand, stride = int(fields["expand"]), int(fields["stride"])
+        # Once-for-all gives channels, ProxylessNAS a factor.
+        net.conv(expand if "se" in fields else expand * net.channels)
+        net.depthwise(int(fields["kernel"]), stride)
+        if fields.get("hs") == "1":
+            net.elementwise("activation")
+        if fields.get("se") == "1":
+            net.squeeze_excite(divisible(net.channels / 4))
+        net.conv(out)
+        if fields["idskip"] == "1":
+            net.elementwise("add")
+    else:
+        raise ValueError(f"no ops are known for {name}")
+    return tuple(net.ops)
+
+
+def host_target(ghz: float = 3.0) -> Target:
+    return target_from_json({"schema": 1, "name": "benchmark", "transport": "local", "core": [{**HOST, "ghz": ghz}]}, "benchmark")
+
+
+def host_keys(core: Core) -> tuple[RowKey, ...]:
+    """Rows to measure here: the shapes of three networks' layers with every Option, and the ops between."""
+
+    def conv(inputs: int, outputs: int, size: int, kernel: int = 1, stride: int = 1) -> Geometry:
+        after = ceil(size / stride)
+        return Geometry("conv", inputs, outputs, size, size, after, after, (kernel, kernel), (stride, stride))
+
+    pointwise = [
+        *[(16, 96, 112), (32, 16, 112), (24, 144, 56), (144, 24, 56), (144, 40, 28), (40, 240, 28), (80, 480, 14), (480, 80, 14)],
+        *[(672, 112, 14), (192, 1152, 7), (1152, 320, 7), (320, 1280, 7), (160, 960, 14), (640, 160, 16), (256, 1024, 8)],
+        *[(64, 256, 56), (256, 64, 56), (256, 512, 28), (1024, 256, 14), (512, 2048, 7)],
+    ]
+    windows = [(3, 32, 224, 2), (32, 128, 112, 2), (64, 64, 56, 1), (128, 128, 28, 1), (256, 256, 14, 1), (512, 512, 7, 1)]
+    matrices = [conv(*shape) for shape in pointwise]
+    matrices += [conv(inputs, outputs, size, 3, stride) for inputs, outputs, size, stride in windows]
+    matrices += [conv(128, 128, 56, 3, 2), Geometry("linear", 1280, 1000, 1, 1, 1, 1), Geometry("linear", 2048, 1000, 1, 1, 1, 1)]
+    keys = []
+    for geometry in matrices:
+        keys += [RowKey(geometry, "dense", 0.0, bits) for bits in (32, 8, 4)]
+        for structure, bits in (("unstructured", 32), ("block4x1", 32), ("block1x4", 8), ("block4x4", 8)):
+            keys += [RowKey(geometry, structure, zeros, bits) for zeros in (0.5, 0.7, 0.8, 0.9)]
+    plain: list[Geometry] = []
+    for channels, size, kernel, stride in (
+        *[(32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (144, 56, 5, 2), (240, 28, 5, 1), (480, 14, 3, 1)],
+        *[(672, 14, 5, 1), (672, 14, 5, 2), (1152, 7, 5, 1), (960, 7, 3, 1)],
+    ):
+        shape = conv(channels, channels, size, kernel, stride)
+        plain.append(dataclasses.replace(shape, op="depthwise", groups=channels))
+    for channels, size in ((16, 112), (24, 56), (144, 56), (40, 28), (112, 14), (192, 7)):
+        plane = (size, size, size, size)
+        operations: tuple[KernelOp, ...] = ("add", "activation", "copy")
+        plain += [Geometry(op, channels, channels, *plane) for op in operations]
+        plain.append(Geometry("global_pool", channels, channels, size, size, 1, 1))
+        plain.append(Geometry("pool", channels, channels, size, size, size // 2, size // 2, (2, 2), (2, 2)))
+    keys += [RowKey(geometry, "dense", 0.0, bits) for geometry in plain for bits in (32, 8)]
+    return tuple(key for key in keys if supports(key.geometry, key.structure, key.bits, core))
+
+
+def measure_host(row_ms: float) -> None:
+    """Measure the rows of this computer, and keep them in HOST_ROWS.
+
+    Raises:
+        UserError: it is not the computer that HOST describes, or the rows are unsteady.
+    """
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    if not re.search(r"AuthenticAMD[\s\S]*cpu family\s*: 25\b", info) or "avx512f" in info:
+        raise UserError(
+            "only an AMD Zen 3 is described in HOST: add this computer's core to kernels/targets/_cores.toml and there."
+        )
+    target = host_target()
+    keys = host_keys(target.core())
+    begin = time.perf_counter()
+
+    def update(done: int, total: int, what: str) -> None:
+        print(f"\r{done} of {total} rows, {time.perf_counter() - begin:.0f} s  ", end="", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        os.environ["XDG_DATA_HOME"] = folder
+        done = measure(target, target.core(), keys, Settings(row_ms=row_ms), update)
+        text = measured_path(target, target.core()).read_text(encoding="utf-8")
+    if done.unsteady or done.missing or done.refused:
+        print(f"\n{done.unsteady} unsteady, {done.missing} missing, {done.refused} refused", file=sys.stderr)
+    write_text(HOST_ROWS, text)
+    print(f"\n{done.measured} rows in {HOST_ROWS}", file=sys.stderr)
+
+
+HostRows = Mapping[RowKey, Row]
+
+
+def host_fit(rows: HostRows, core: Core) -> Calibration:
+    """The three constants of the model for rows of this computer: least mean |ln(modelled / measured)|, by search on a grid."""
+    best, best_error = FITTED_X86, float("inf")
+    values = {"efficiency": FITTED_X86.efficiency, "depthwise": FITTED_X86.depthwise, "op_cycles": FITTED_X86.op_cycles}
+    grids = {
+        "efficiency": [0.7 + 0.02 * step for step in range(16)],
+        "depthwise": [0.8 + 0.05 * step for step in range(13)],
+        "op_cycles": [50.0 * 1.5**step for step in range(8)],
+    }
+    for _ in range(2):
+        for name, grid in grids.items():
+            for value in grid:
+                constants = dataclasses.replace(FITTED_X86, **{**values, name: value})
+                error = statistics.fmean(abs(log(ratio)) for ratio in host_ratios(rows, core, constants).values())
+                if error < best_error:
+                    best, best_error = constants, error
+            values = {name: getattr(best, name) for name in values}
+    return best
+
+
+def host_ratios(rows: HostRows, core: Core, constants: Calibration) -> dict[RowKey, float]:
+    """Modelled over measured times."""
+    return {
+        key: op_time_us(key.geometry, key.structure, key.sparsity, key.bits, core, constants) / row.microseconds
+        for key, row in rows.items()
+    }
+
+
+def host_scores(path: Path) -> tuple[Calibration, dict[str, float], dict[str, Any]]:
+    """The constants for this kind of computer, biases of its sparse kernels (ln), and the scores.
+
+    Layers are split in two halves; each half is modelled with constants that are fitted on the other.
+    """
+    found = MeasuredRows.load(path)
+    unsteady = unsteady_keys(found.rows)
+    measured = {key: row for key, row in found.rows.items() if key not in unsteady}
+    clock = min(row.measurement.sentinel_ns for row in measured.values() if row.measurement is not None)
+    core = host_target(SENTINEL_CYCLES / clock).core()
+    geometries = list(dict.fromkeys(key.geometry for key in measured))
+    ratios: dict[RowKey, float] = {}
+    for half in (0, 1):
+        own = set(geometries[half::2])
+        constants = host_fit({key: row for key, row in measured.items() if key.geometry not in own}, core)
+        ratios |= host_ratios({key: row for key, row in measured.items() if key.geometry in own}, core, constants)
+    kinds: dict[str, list[float]] = defaultdict(list)
+    layers: dict[Geometry, list[tuple[float, float]]] = defaultdict(list)
+    for key, ratio in ratios.items():
+        row = measured[key]
+        kinds[row.kernel].append(ratio)
+        layers[key.geometry].append((row.microseconds, row.microseconds * ratio))
+    agree = [
+        (a[0] < b[0]) == (a[1] < b[1])
+        for times in layers.values()
+        for a, b in combinations(times, 2)
+        if max(a[0], b[0]) > 1.1 * min(a[0], b[0])
+    ]
+    biases: dict[str, list[float]] = defaultdict(list)
+    for key, ratio in ratios.items():
+        dense = ratios.get(RowKey(key.geometry, "dense", 0.0, key.bits))
+        if key.structure != "dense" and dense is not None:
+            biases[f"{key.structure} {key.bits}"].append(log(ratio / dense))
+    everything = host_fit(measured, core)
+    errors = [abs(ratio - 1) for ratio in ratios.values()]
+    hashes = {row.measurement.kernel_hash for row in measured.values() if row.measurement is not None}
+    dates = {row.measurement.date[:10] for row in measured.values() if row.measurement is not None}
+    scores = {
+        "cpu": found.last_device,
+        "ghz": round(core.ghz, 3),
+        "measured": max(dates),
+        "kernel_hash": sorted(hashes),
+        "rows": len(ratios),
+        "unsteady_rows_left_out": len(unsteady),
+        "median_abs_error": round(statistics.median(errors), 4),
+        "ninetieth_percentile_abs_error": round(statistics.quantiles(errors, n=10)[-1], 4),
+        "log_spread": round(sqrt(statistics.fmean(log(ratio) ** 2 for ratio in ratios.values())), 4),
+        "pairs": len(agree),
+        "pairs_in_order": round(sum(agree) / len(agree), 4),
+        "kernels": {
+            name: {
+                "rows": len(own),
+                "median_abs_error": round(statistics.median(abs(ratio - 1) for ratio in own), 4),
+                "bias": round(statistics.median(own) - 1, 4),
+            }
+            for name, own in sorted(kinds.items())
+        },
+    }
+    return everything, {name: statistics.fmean(own) for name, own in biases.items()}, scores
+
+
+def table_seconds() -> float:
+    """Seconds for a table of 50 layers x 60 options from nothing."""
+    core = load_target("pixel7").core()
+    options = [("dense", 0.0, bits) for bits in (32, 16, 8, 4)]
+    sparse = (("unstructured", 32), ("unstructured", 16), ("block4x1", 32), ("block4x1", 16), ("block1x4", 8), ("block4x4", 8))
+    options += [(structure, 0.4 + 0.05 * step, bits) for structure, bits in sparse for step in range(10)]
+    layers = [Geometry("conv", 16 * n, 24 * n, 14, 14, 14, 14, (3, 3)) for n in range(1, 51)]
+    begin = time.perf_counter()
+    for geometry in layers:
+        for structure, sparsity, bits in options[:60]:
+            op_time_us(geometry, structure, sparsity, bits, core, FITTED)
+    return time.perf_counter() - begin
+
+
 def show(title: str, scores: Sequence[Score]) -> None:
     print(f"\n{title}")
     for row in scores:
@@ -350,21 +724,38 @@ def show(title: str, scores: Sequence[Score]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Score and fit the analytic core model on published phone latencies.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the tables of published latencies")
+    parser = argparse.ArgumentParser(description="Score and fit the analytic core model on published and measured latencies.")
+    parser.add_argument("--data", type=Path, help="folder with the tables of published latencies")
+    parser.add_argument(
+        "--measure", action="store_true", help=f"measure kernels on this computer, idle, and write {HOST_ROWS.name}"
+    )
+    parser.add_argument("--row-ms", type=float, default=150.0, help="milliseconds in which a row is repeated")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     arguments = parser.parse_args()
-    folder: Path = arguments.data
+    if arguments.measure:
+        measure_host(arguments.row_ms)
+    if arguments.data is not None:
+        evaluate(arguments.data, arguments.write)
+    elif not arguments.measure:
+        raise UserError("there is nothing to do: give --data FOLDER, --measure, or both.")
 
+
+def evaluate(folder: Path, write: bool) -> None:
+    """Fit, score and print everything."""
     x1 = load_target("pixel6").core("X1")
     published = read(folder / "pixel6_int8.csv", "Pixel 6")
     constants = fit([NETWORKS[name]() for name in published], list(published.values()), x1)
     pixel6 = left_out(published, x1)
-    x3 = core_of("cortex-x3", ghz=3.36, l3_kb=8192, l3_gbps=45.0, dram_gbps=28.0)
+    x3 = load_target("galaxy-s23").core("X3")
     s23 = [score(n, ms, network_ms(NETWORKS[n](), 8, x3, constants)) for n, ms in read(folder / "pixel6_int8.csv", "S23").items()]
     sparse = sparse_networks(folder / "fast_sparse_convnets_sd835.csv", constants)
     sparse_twice = sparse_networks(folder / "fast_sparse_convnets_sd835.csv", constants, loads=1.0)
+    ratios = sparse_ratios(folder, constants)
     others = other_cores(folder, constants)
+    ranks = orders(folder, constants)
+    host_constants, biases, host = host_scores(HOST_ROWS)
+    sparse_errors = [*(log(1 + float(row["error"])) for row in sparse), *biases.values()]
+    row_spread = float(str(host["log_spread"]))
     constants = Calibration(
         efficiency=rounded(constants.efficiency),
         depthwise=rounded(constants.depthwise),
@@ -372,35 +763,75 @@ def main() -> None:
         core=x1.model,
         spread=rounded(spread([*pixel6, *s23])),
         spread_elsewhere=rounded(spread([*s23, *others])),
-        spread_sparse=rounded(spread(sparse_twice) / 2),
+        spread_sparse=rounded(sqrt(statistics.fmean(error**2 for error in sparse_errors))),
+        spread_row=rounded(row_spread),
         provenance=PROVENANCE,
     )
-    lite0 = network_ms(efficientnet_lite0(), 8, load_target("pixel7").core(), constants)
+    kernel_biases = [log(1 + float(own["bias"])) for own in host["kernels"].values()]
+    x86 = Calibration(
+        efficiency=rounded(host_constants.efficiency),
+        depthwise=rounded(host_constants.depthwise),
+        op_cycles=rounded(host_constants.op_cycles),
+        core=str(HOST["model"]),
+        spread=rounded(sqrt(statistics.fmean(bias**2 for bias in kernel_biases))),
+        spread_elsewhere=rounded(row_spread),
+        spread_sparse=rounded(sqrt(statistics.fmean(error**2 for error in biases.values()))),
+        spread_row=rounded(row_spread),
+        provenance=PROVENANCE_X86,
+    )
+    lite0 = {
+        name: round(network_ms(efficientnet_lite0(), bits, load_target("pixel7").core(), constants), 2)
+        for name, bits in (("fp32", 32), ("fp16", 16), ("int8", 8))
+    }
+    seconds = table_seconds()
 
     show("Pixel 6, Cortex-X1, int8: each network left out of the fit", pixel6)
     show("Galaxy S23, Cortex-X3, int8: constants of the Pixel 6", s23)
     show("Other cores, runtimes and data types: constants of the Pixel 6", others)
     show("Snapdragon 835, Cortex-A73, sparse fp32: constants of the Pixel 6", sparse)
     show("The same if the A73 loads 16 bytes a cycle, not 8 (undocumented)", sparse_twice)
-    print(f"\nEfficientNet-Lite0 int8 on pixel7: {lite0:.2f} ms (modelled)")
-    print(f"\n{constants}\n" + ("core_model.FITTED is this." if constants == FITTED else "core_model.FITTED differs: change it."))
-    if arguments.write:
+    print("\nSparse over dense on the same chip")
+    for row in ratios:
+        both = f"published {row['published_ratio']}, modelled {row['modelled_ratio']}"
+        print(f"  {row['network']:44} {both}, {row['error']:+.1%}")
+    print("\nRank correlation of modelled and published times")
+    for name, rank in ranks.items():
+        print(f"  {name:60} {rank['rows']:4} rows, {rank['spearman']:.3f}")
+    print(
+        f"\nThis computer, {host['rows']} rows: median error {host['median_abs_error']:.1%}, "
+        f"pairs in order {host['pairs_in_order']:.1%}"
+    )
+    for name, own in host["kernels"].items():
+        print(f"  {name:28} {own['rows']:4} rows, median error {own['median_abs_error']:.1%}, bias {own['bias']:+.1%}")
+    print(f"\n50 layers x 60 options: {seconds:.2f} s")
+    print(f"EfficientNet-Lite0 on pixel7: {lite0} ms (modelled)")
+    for name, fitted, now in (("FITTED", constants, FITTED), ("FITTED_X86", x86, FITTED_X86)):
+        print(f"\n{fitted}\n" + (f"core_model.{name} is this." if fitted == now else f"core_model.{name} differs: change it."))
+    if write:
         result = {
             "benchmark": "phone_model",
             "date": date.today().isoformat(),
-            "machine": f"{platform.system()} {platform.machine()} (a computation: no time here was measured on it)",
+            "machine": f"{platform.system()} {platform.machine()} (only the rows under `host` were measured on it)",
             "model_version": VERSION,
             "constants": dataclasses.asdict(constants),
+            "constants_x86": dataclasses.asdict(x86),
             "priors": {name: {"centre": centre, "log_sd": width} for name, (centre, width) in PRIORS.items()},
             "pixel6_left_one_out": {**summary(pixel6), "networks": pixel6},
             "galaxy_s23_check": {**summary(s23), "networks": s23},
             "other_cores_check": {**summary(others), "networks": others},
             "sparse_check": {**summary(sparse), "networks": sparse},
             "sparse_check_with_twice_the_loads": {**summary(sparse_twice), "networks": sparse_twice},
-            "efficientnet_lite0_int8_pixel7_ms": round(lite0, 2),
+            "sparse_over_dense": {**summary(ratios), "networks": ratios},
+            "rank_correlation": ranks,
+            "host": host,
+            "table_seconds": round(seconds, 2),
+            "efficientnet_lite0_pixel7_ms": lite0,
         }
         write_json(RESULT, result)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from ..kernels.geometry import Geometry, KernelOp
-from ..kernels.table import LatencyTable, Source
+from ..kernels.table import LatencyTable, Share, Source
 from ..spaces.datatypes import DataType, conversions, data_types
 from ..spaces.groups import Group
 from ..spaces.layers import Layer, find_layers
@@ -23,6 +23,8 @@ from ..spaces.space import kept_channels
 _TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
 #: Ops that cost nothing: the kernels read the tensor under its new shape, or a part of it, where it lies.
 FREE = frozenset({"reshape"})
+#: Activations that only bound their input.
+_BOUNDS = frozenset({"none", "relu", "clamp"})
 #: Assignments of data types to Layers, and numbers of channels that Groups keep, whose consequences are kept.
 _REMEMBERED = 1000
 
@@ -34,11 +36,17 @@ Conversion = tuple[str, DataType, DataType]
 
 @dataclass(frozen=True)
 class OpLatency:
-    """Time of one op of a Plan, or of one conversion; microseconds, with the 10th and 90th percentile."""
+    """What one op of a Plan, or one conversion, adds to its time, in microseconds.
+
+    Attributes:
+        microseconds: what counts: the median, or the quantile that the table's pessimism asks for.
+        low, high: 10th and 90th percentile.
+    """
 
     name: str
     op: str
     microseconds: float
+    median: float
     low: float
     high: float
     source: Source
@@ -46,9 +54,17 @@ class OpLatency:
 
 @dataclass(frozen=True)
 class PlanLatency:
-    """Latency of a Plan in milliseconds, with the 10th and 90th percentile, and where it goes."""
+    """Latency of a Plan in milliseconds, and where it goes.
+
+    Errors of a network's rows are taken as equal (`core_model.Calibration`), so quantiles are the sums of the rows' quantiles.
+
+    Attributes:
+        ms: what searches and budgets count: the median, or the quantile that the table's pessimism asks for.
+        low_ms, high_ms: 10th and 90th percentile.
+    """
 
     ms: float
+    median_ms: float
     low_ms: float
     high_ms: float
     ops: tuple[OpLatency, ...]
@@ -258,15 +274,19 @@ class LatencyEvaluator:
         key = (name, option, *[kept.get(group) for group in self._deciding[name]])
         if key not in self._rows:
             structure, sparsity = ("dense", 0.0) if option.structure == "channel" else (option.structure, option.sparsity)
-            row = self.table.row(self.layer_geometry(name, kept), structure, sparsity, option.bits)
-            self._rows[key] = OpLatency(name, describe(self.layers[name]), row.microseconds, row.low, row.high, row.source)
+            shares = [self.table.share(self.layer_geometry(name, kept), structure, sparsity, option.bits)]
+            if (bend := self.bend_geometry(self.network.op(name), kept)) is not None:
+                shares.append(self.table.share(bend, "dense", 0.0, max(8, option.bits)))
+            self._rows[key] = _op_latency(name, describe(self.layers[name]), shares)
         return self._rows[key]
 
     def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
         key = (op.name, type_, *[kept.get(group) for group in self._deciding[op.name]])
         if key not in self._rows:
-            row = self.table.row(self.other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])
-            self._rows[key] = OpLatency(op.name, op.kind, row.microseconds, row.low, row.high, row.source)
+            shares = [self.table.share(self.other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])]
+            if op.kind != "activation" and (bend := self.bend_geometry(op, kept)) is not None:
+                shares.append(self.table.share(bend, "dense", 0.0, _TYPE_BITS[type_]))
+            self._rows[key] = _op_latency(op.name, op.kind, shares)
         return self._rows[key]
 
     def _conversion(self, conversion: Conversion, kept: Mapping[str, int]) -> OpLatency:
@@ -275,9 +295,8 @@ class LatencyEvaluator:
         if key not in self._rows:
             geometry = self.conversion_geometry(tensor, kept)
             # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
-            row = self.table.row(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
-            name = f"{tensor}: {source} to {destination}"
-            self._rows[key] = OpLatency(name, "convert", row.microseconds, row.low, row.high, row.source)
+            share = self.table.share(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
+            self._rows[key] = _op_latency(f"{tensor}: {source} to {destination}", "convert", [share])
         return self._rows[key]
 
     def _ops(self, kept: Mapping[str, int], typing: _Typing, plan: Mapping[str, Option]) -> list[OpLatency]:
@@ -295,9 +314,9 @@ class LatencyEvaluator:
         """The latency of a whole Plan, with where it goes."""
         rows = self._ops(self.kept(plan), self._typing(plan), plan)
         self._summed.update(rows)
-        total = [math.fsum(column) for column in zip(*((r.microseconds, r.low, r.high) for r in rows), strict=True)]
-        ms, low, high = (self.table.total_ms(value) for value in total)
-        return PlanLatency(ms, low, high, tuple(rows))
+        columns = zip(*((row.microseconds, row.median, row.low, row.high) for row in rows), strict=True)
+        ms, median, low, high = (self.table.total_ms(math.fsum(column)) for column in columns)
+        return PlanLatency(ms, median, low, high, tuple(rows))
 
     def ms(self, plan: Plan) -> float:
         """The latency of a whole Plan in milliseconds."""
@@ -376,6 +395,13 @@ class LatencyEvaluator:
             return plane
         return self._plane("activation" if op.kind == "activation" else "copy", first, op.name, kept)
 
+    def bend_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry | None:
+        """Geometry of the activation fused into an op if it bends, so that it costs as much as one on its own; else None.
+
+        Rows do not tell the activation: they are of one that only bounds, which costs as much as none.
+        """
+        return None if op.activation.name in _BOUNDS else self._plane("activation", op.name, op.name, kept)
+
     def _plane(self, kind: KernelOp, source: str, result: str, kept: Mapping[str, int]) -> Geometry:
         in_height, in_width = self._size(source)
         out_height, out_width = self._size(result)
@@ -394,6 +420,13 @@ class LatencyEvaluator:
         if self._last_axis(tensor) or (tensor == INPUT and len(shape) != 3):
             return 1, math.prod(shape[:-1])
         return shape[1], shape[2]
+
+
+def _op_latency(name: str, op: str, shares: Sequence[Share]) -> OpLatency:
+    columns = zip(*((share.counted, share.median, share.low, share.high) for share in shares), strict=True)
+    source: Source = "modelled" if any(share.source == "modelled" for share in shares) else "measured"
+    counted, median, low, high = (math.fsum(column) for column in columns)
+    return OpLatency(name, op, counted, median, low, high, source)
 
 
 def describe(layer: Layer) -> str:

@@ -41,6 +41,9 @@ def _rows(
     for op in network.ops:
         groups = latency.groups_of((op.name, *op.inputs))
         for kept in _choices(groups, channel_levels):
+            bend = None if op.kind == "activation" else latency.bend_geometry(op, kept)
+            if bend is not None:
+                yield kept, _plain_rows(latency, bend, (32, 16, 8))
             if op.name in latency.layers:
                 own = {group.name for group in groups if any(span.op == op.name for span in group.producers)}
                 # A Layer that loses channels is dense in those that remain.

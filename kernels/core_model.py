@@ -1,15 +1,15 @@
 """The analytic latency model of one op on one core: what a LatencyTable holds where nothing was measured.
 
-time = max(compute, memory) + overhead of an op, where
+time = max(compute / efficiency, memory) + overhead of an op, where
 
-compute is the kernels' own loop nest: register tiles of 4 output channels by 16 pixels (dense, block4x1, block4x4) or of 1 by
-    32 (unstructured, block1x4) at the inner loop's steady rate, pixel tails by 8-, 4- and 1-pixel kernels, the start and end of
-    every tile, and the epilogue (bias, activation, requantisation, store);
-memory is every byte that the op must move, at the bandwidth of the cache level that can hold it, and the inner loop's own traffic
-    where its working set leaves the L1 cache.
+compute is the kernels' own loop nest (csrc): the tiles that the walk over positions takes, each at the steady rate of its inner
+    loop or at what loads and the latency of sums allow; the start, end and epilogue of every tile; the gather of dense
+    floating-point panels; tiles that run over the end of a row of outputs and are scattered; the padded copy of the input, split
+    by phases;
+memory is every byte that the op must move, at the bandwidth of the cache level that can hold it; inside the loops a tile's
+    inputs, and weights with their indices, come from the level that holds them.
 
-Layouts: planar CHW for fp32 and fp16, [C/4][H*W][4] for int8. A k x k convolution reads shifted planes of a padded copy of its
-input, so it computes and drops the columns between rows; stride 2 works on planes split by parity.
+Layouts: planar CHW for fp32 and fp16, [C/4][H*W][4] for int8. csrc/view.h says how windows become offsets.
 
 Pure functions; times in microseconds, sizes in bytes, rates per cycle unless their name says otherwise.
 """
@@ -17,13 +17,15 @@ Pure functions; times in microseconds, sizes in bytes, rates per cycle unless th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, exp, hypot, isfinite
+from statistics import NormalDist
 
 from .geometry import Geometry
 from .targets import Core
 
 #: Increases whenever the model's formulas change: part of every table's fingerprint.
-VERSION = 1
+VERSION = 2
 
 #: weight bits -> activation data type.
 DTYPES = {32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}
@@ -31,43 +33,58 @@ _BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 _WEIGHTED = ("conv", "depthwise", "linear")
 #: output channels x input channels of a block of weights that share one index.
 _BLOCKS = {"unstructured": (1, 1), "block4x1": (4, 1), "block1x4": (1, 4), "block4x4": (4, 4)}
+_LINE = 64
+#: Inputs that a dense floating-point kernel gathers at a time (csrc/view.h).
+_PANEL_DEPTH = 256
 
 # Start and end of a register tile in cycles: pointers, the mispredicted loop exit; sparse rows differ in length, so their exit is
 # mispredicted nearly always.
-_TILE_CYCLES = 12.0
-_SPARSE_TILE_CYCLES = 20.0
-# SIMD instructions of the epilogue for one register of accumulators (a register of fp lanes; of int32 lanes for int8).
-_EPILOGUE = {"fp32": 4.0, "fp16": 4.0, "int8": 7.0}
-# SIMD instructions of a depthwise tap for one register of inputs: int8 widens twice.
-_TAP = {"fp32": 1.0, "fp16": 1.0, "int8": 5.0}
+_TILE_CYCLES = 10.0
+_SPARSE_TILE_CYCLES = 8.0
+# One more position of the window in a dense int8 tile: an inner loop of its own.
+_WINDOW_CYCLES = 3.0
+# Cycles between two multiply-adds to the same sum: Arm forwards sums (optimization guides: 2 for FMLA, 1 for SDOT), x86 does not.
+_CHAIN = {16: {"fp32": 2.0, "fp16": 2.0, "int8": 1.0}, 32: {"fp32": 4.0, "fp16": 4.0, "int8": 1.0}}
+# SIMD instructions of the epilogue for one register of sums. Floats: bias, two bounds. int8: start, conversion to float, FMA with
+# scale and bias, two bounds, rounding, and the putting together of four rows.
+_EPILOGUE = {"fp32": 3.0, "fp16": 3.0, "int8": 7.75}
+# One row of a padded or phase-split copy, and one row of outputs of a tile that is scattered: calls, short loops, their exits.
+_COPY_ROW_CYCLES = 18.0
+_SCATTER_CYCLES = 16.0
+# SIMD instructions of a depthwise tap for one register: int8 inputs are widened to int16, pairs of products to int32.
+_TAP = {16: {"fp32": 1.0, "fp16": 1.0, "int8": 3.0}, 32: {"fp32": 1.0, "fp16": 1.0, "int8": 6.0}}
 # SIMD instructions that turn int4 weights into one register of int8: a shift or a mask, the factor 16 goes into the scale.
 _UNPACK = 1.0
-# tile -> (pixels, cost) of the kernels for what is left of a plane, in pixels of the full tile: fewer accumulators in flight,
-# fewer uses of each load of weights (and of an index, in the sparse tile of 32).
-_TAILS = {16: ((8, 10.0), (4, 6.0), (1, 3.0)), 32: ((16, 19.0), (8, 11.0), (4, 8.0), (1, 8.0))}
-# SIMD instructions per register of output elements of the ops without weights.
+# SIMD instructions per register of elements of the ops without weights; int8 is computed in float32, 4 registers for one.
 _ELEMENTWISE = {
-    "add": {"fp32": 3.0, "fp16": 3.0, "int8": 22.0},
-    "mul": {"fp32": 3.0, "fp16": 3.0, "int8": 22.0},
-    "activation": {"fp32": 8.0, "fp16": 8.0, "int8": 10.0},
-    "copy": {"fp32": 2.0, "fp16": 2.0, "int8": 2.0},
-    "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 14.0},
-    "global_pool": {"fp32": 2.0, "fp16": 2.0, "int8": 5.0},
+    "add": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
+    "mul": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
+    "activation": {"fp32": 24.0, "fp16": 44.0, "int8": 0.0},
+    "copy": {"fp32": 2.0, "fp16": 2.0, "int8": 0.0},
+    "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 80.0},
+    "global_pool": {"fp32": 2.0, "fp16": 4.0, "int8": 6.0},
 }
+# int8 activation and copy look every element up in a table.
+_LOOKUPS = ("activation", "copy")
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The model's fitted constants and how far they can be trusted.
 
+    Spreads are standard deviations of ln(true / modelled). Errors of the rows of one network are taken as equal, all too high or
+    all too low, so that the quantiles of rows add up to that of the network. How far a single row strays from its network comes
+    on top for the row alone; it averages out over a network, and the networks' scored errors hold what is left of it.
+
     Attributes:
         efficiency: share of the ideal compute rate that kernels reach, in (0, 1].
         depthwise: further factor on the compute time of the depthwise kernels.
         op_cycles: cycles that every op costs whatever its size (dispatch, cold code and weights).
         core: the micro-architecture that the fit is about.
-        spread: standard deviation of ln(published / modelled) of whole dense int8 networks that the fit has not seen.
+        spread: of whole dense int8 networks that the fit has not seen.
         spread_elsewhere: the same on other cores or in floating point.
-        spread_sparse: what sparse weights add to it; no sparse network was fitted.
+        spread_sparse: what sparse weights add to it, in squares.
+        spread_row: what a single row adds to it, in squares.
         provenance: the data behind the fit.
     """
 
@@ -78,39 +95,58 @@ class Calibration:
     spread: float
     spread_elsewhere: float
     spread_sparse: float
+    spread_row: float
     provenance: str
 
     def __post_init__(self) -> None:
-        numbers = (self.efficiency, self.depthwise, self.op_cycles, self.spread, self.spread_elsewhere, self.spread_sparse)
+        spreads = (self.spread, self.spread_elsewhere, self.spread_sparse, self.spread_row)
+        numbers = (self.efficiency, self.depthwise, self.op_cycles, *spreads)
         if not all(isfinite(number) and number >= 0.0 for number in numbers) or not 0.0 < self.efficiency <= 1.0:
             raise ValueError(f"constants out of range: {self}")
 
-    def row_spread(self, structure: str, bits: int, core: Core) -> float:
-        """Standard deviation of ln(true / modelled) of a row."""
+    def network_spread(self, structure: str, bits: int, core: Core) -> float:
+        """Spread of what rows of this kind contribute to a network."""
         spread = self.spread if core.model == self.core and bits <= 8 else self.spread_elsewhere
         return spread if structure == "dense" else hypot(spread, self.spread_sparse)
 
-    def interval(self, microseconds: float, spread: float) -> tuple[float, float]:
-        """10th and 90th percentile of a time whose error is log-normal.
-
-        The spread is that of whole networks: the errors of a network's rows are taken as equal, so that the sum of its rows' lows
-        is the network's low. A single row can be further off.
-        """
-        width = exp(1.2815515655446004 * spread)
-        return microseconds / width, microseconds * width
+    def row_spread(self, structure: str, bits: int, core: Core) -> float:
+        """Spread of a single row."""
+        return hypot(self.network_spread(structure, bits, core), self.spread_row)
 
 
-#: Printed by benchmarks/phone_model.py, which says what was fitted on what; results/benchmarks/phone_model.json holds the errors.
+def quantile(microseconds: float, spread: float, share: float) -> float:
+    """The time that a share of true times stays below, when the error is log-normal around `microseconds`."""
+    return microseconds * exp(NormalDist().inv_cdf(share) * spread)
+
+
+#: Both are printed by benchmarks/phone_model.py, which says what was fitted on what; its result holds the errors.
 FITTED = Calibration(
-    efficiency=0.797,
-    depthwise=1.13,
-    op_cycles=11900.0,
+    efficiency=0.894,
+    depthwise=0.802,
+    op_cycles=5070.0,
     core="cortex-x1",
-    spread=0.0762,
-    spread_elsewhere=0.118,
-    spread_sparse=0.222,
+    spread=0.0796,
+    spread_elsewhere=0.111,
+    spread_sparse=0.0711,
+    spread_row=0.247,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
+FITTED_X86 = Calibration(
+    efficiency=0.86,
+    depthwise=0.95,
+    op_cycles=169.0,
+    core="zen3",
+    spread=0.151,
+    spread_elsewhere=0.247,
+    spread_sparse=0.0731,
+    spread_row=0.247,
+    provenance="constants fitted on kernels measured on an AMD Zen 3",
+)
+
+
+def calibration(core: Core) -> Calibration:
+    """The constants for a core: those of x86 where registers are wider than Arm's 16 bytes."""
+    return FITTED if _isa(core) == 16 else FITTED_X86
 
 
 def kernel_name(geometry: Geometry, structure: str, bits: int) -> str:
@@ -163,98 +199,214 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     window = geometry.kernel[0] * geometry.kernel[1]
     block_rows, block_columns = _BLOCKS.get(structure, (4, quad))  # dense: as its kernel takes them
     in_group = _round_up(ceil(geometry.in_channels / geometry.groups), quad)
-    tile_rows, tile_pixels = (1, 32) if block_rows == 1 else (4, 16)
-    rows = _round_up(ceil(geometry.out_channels / geometry.groups), tile_rows) * geometry.groups
-    weights = rows * in_group * window * (1.0 - sparsity)
+    rows = _round_up(geometry.out_channels, 4)
+    inputs = in_group * window
+    weights = rows * inputs * (1.0 - sparsity)
     blocks = weights / (block_rows * block_columns)
-    pixels = _computed_pixels(geometry)
+    # Groups of a dense convolution are the blocks on the diagonal of a sparse one.
+    sparse = structure != "dense" or geometry.groups > 1
+    packed = weights * bits / 8 + (4.0 * blocks if sparse else 0.0)
+    view = _view(geometry)
+    tiles = _tiles(view.positions, view.copied, *_widths(dtype, block_rows, core))
+    stored = rows / 4 if dtype == "int8" else rows  # runs of outputs that lie together
 
-    if pixels == 1 and structure == "dense":
-        compute = _column_cycles(weights, bits, core)
-    else:
-        rate = core.rate(dtype, structure)
-        if rate is None:
-            raise ValueError(f"{core.name} has no {structure} kernel for {dtype}")
-        slots = _slots(pixels, tile_pixels)
-        # Every block of weights takes a tile of its input channels. Past the L1 cache that is what limits the loop.
-        taken = blocks * block_columns * slots * size
-        span = in_group * geometry.kernel[0] * (tile_pixels + geometry.kernel[1] - 1) * size
-        tiles = rows / tile_rows * slots / tile_pixels
-        edges = tiles * (_TILE_CYCLES if structure == "dense" else _SPARSE_TILE_CYCLES)
-        compute = max(weights * slots / rate, taken / _bytes_per_cycle(span, core)) + edges
-        if bits == 4:  # unpacked and stored once, before the loops
-            compute += weights / core.vector_bytes * (_UNPACK + 1.0) / core.vector_ops
-    accumulators = core.vector_bytes / (4 if dtype == "int8" else size)
-    compute += rows * _round_up(pixels, 4) / accumulators * _EPILOGUE[dtype] / core.vector_ops
-
+    compute = 0.0
+    for width, count in tiles:
+        if not count:
+            continue
+        if width == 1:
+            compute += count * _column_cycles(weights, structure if sparse else "dense", bits, core)
+            continue
+        step = _step_cycles(dtype, structure, (block_rows, block_columns), width, core)
+        if sparse or dtype == "int8":
+            step = max(step, _input_cycles(geometry, step, width * size, block_columns, core))
+        inner = max(blocks * step, packed / _bytes_per_cycle(packed, core))
+        registers = width * size / core.vector_bytes if dtype != "int8" else 4.0 * width / core.vector_bytes
+        edge = _SPARSE_TILE_CYCLES if sparse else _TILE_CYCLES
+        edges = rows / block_rows * edge + rows * registers * max(_EPILOGUE[dtype] / core.vector_ops, 2.0 / core.loads)
+        if not sparse and dtype == "int8":
+            edges += rows / 4 * (window - 1) * _WINDOW_CYCLES
+        if not sparse and dtype != "int8":
+            edges += inputs * (registers * 3.0 / core.loads + 2.0)
+            edges += (ceil(inputs / _PANEL_DEPTH) - 1) * rows * registers * 3.0 / core.loads
+        edges += _scattered(view, width) * stored * (_SCATTER_CYCLES + registers * 3.0 / core.loads)
+        compute += count * (inner + edges)
+    if bits == 4 and view.positions > 1:  # unpacked and stored once, before the loops
+        compute += weights / core.vector_bytes * (_UNPACK + 1.0) / core.vector_ops
+    compute += _copy_cycles(view, ceil(geometry.in_channels / quad), size * quad, core)
     read, written = _activation_bytes(geometry, size)
-    if window > 1 or geometry.stride != (1, 1):
-        # The padded or parity-split copy of the input: a load and a store a register, a few cycles a row.
-        compute += read / core.vector_bytes * 2.0 / core.loads + geometry.in_channels / quad * geometry.in_height * 4.0
-    packed = weights * bits / 8 + (0.0 if structure == "dense" else 4.0 * blocks)
     return compute, _weight_cycles(packed, core) + _data_cycles(read + written, core)
 
 
-def _column_cycles(weights: float, bits: int, core: Core) -> float:
-    """Inner loop of a dense matrix by one column: every weight is loaded for one multiply-accumulate."""
-    instructions = weights * _BYTES[DTYPES[bits]] / core.vector_bytes * (1.0 + (_UNPACK if bits == 4 else 0.0))
-    return max(weights * bits / 8 / core.vector_bytes / core.loads, instructions / core.vector_ops)
+def _input_cycles(geometry: Geometry, step: float, run: int, columns: int, core: Core) -> float:
+    """Cycles of a step whose inputs partly come from L2: a tile goes round `run` bytes of every channel at every position.
+
+    Rows of planes begin anywhere in a cache line, so half a line more is read.
+    """
+    rows = geometry.kernel[0] * min(geometry.kernel[1], geometry.stride[1])
+    span = geometry.in_channels * rows * (run + _LINE / 2 / columns)
+    missed = max(0.0, 1.0 - core.l1_kb * 1024 / span)
+    return (1.0 - missed) * step + missed * (run * columns + _LINE / 2) / core.l2_bytes_per_cycle
+
+
+@dataclass(frozen=True)
+class _View:
+    """How a kernel with a window sees its input (csrc/view.h)."""
+
+    copied: bool
+    width: int
+    out_width: int
+    positions: int
+    copied_rows: int  # of one plane
+    copied_step: int
+
+
+@lru_cache(maxsize=4096)
+def _view(geometry: Geometry) -> _View:
+    reach = [(kernel - 1) * dilation for kernel, dilation in zip(geometry.kernel, geometry.dilation, strict=True)]
+    copied = (
+        geometry.stride != (1, 1)
+        or geometry.in_height < geometry.out_height + reach[0]
+        or geometry.in_width < geometry.out_width + reach[1]
+    )
+    phases = 1
+    for kernel, stride, dilation in zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True):
+        phases *= 1 if kernel == 1 or dilation % stride == 0 else stride
+    width = geometry.out_width + reach[1] // geometry.stride[1] if copied else geometry.in_width
+    positions = (geometry.out_height - 1) * width + geometry.out_width
+    rows = phases * (geometry.out_height + reach[0] // geometry.stride[0]) if copied else 0
+    return _View(copied, width, geometry.out_width, positions, rows, geometry.stride[1])
+
+
+def _copy_cycles(view: _View, planes: int, element: int, core: Core) -> float:
+    """Making the padded or phase-split copy of an input: rows, and a load and a store a register (two loads with a stride)."""
+    registers = view.copied_rows * ceil(view.width * element / core.vector_bytes)
+    return planes * (view.copied_rows * _COPY_ROW_CYCLES + registers * (3.0 if view.copied_step == 1 else 5.0) / core.loads)
+
+
+def _scattered(view: _View, width: int) -> float:
+    """Rows of outputs, for a tile on average, that are copied one by one because the tile goes over the end of a row."""
+    if view.width == view.out_width:
+        return 0.0
+    return min(1.0, (view.width - view.out_width + width - 1) / view.width) * (1.0 + width / view.width)
+
+
+@lru_cache(maxsize=4096)
+def _tiles(positions: int, copied: bool, wide: int, middle: int, narrow: int) -> tuple[tuple[int, int], ...]:
+    """(width, number) of the tiles that ac_next_tile of csrc/view.h cuts positions into."""
+    if not copied and positions < wide:
+        wide = middle if positions >= middle else narrow if positions >= narrow else 1
+        middle = min(middle, wide)
+        narrow = min(narrow, middle)
+    count = dict.fromkeys((wide, middle, narrow, 1), 0)
+    left = positions
+    if left > middle:
+        count[wide] = ceil((left - middle) / wide)
+        left -= count[wide] * wide
+    while left > 0:
+        width = middle if left > narrow else 1 if left == 1 and copied else narrow
+        count[width] += 1
+        left -= width
+    return tuple(count.items())
+
+
+def _widths(dtype: str, block_rows: int, core: Core) -> tuple[int, int, int]:
+    """Positions of the three tiles of a matrix kernel (csrc/float_4oc.h, float_1oc.h, s8_4oc.h, s8_block1x4.c)."""
+    if dtype == "int8":
+        return (16, 8, 4) if block_rows == 4 else (32, 8, 4)
+    lanes = core.vector_bytes // _BYTES[dtype]
+    if block_rows == 1:
+        return 8 * lanes, 2 * lanes, 4
+    return {4: (16, 8, 4), 8: (24, 8, 4) if dtype == "fp32" else (32, 16, 4), 16: (32, 16, 4)}.get(lanes, (32, 16, 4))
+
+
+def _step_cycles(dtype: str, structure: str, block: tuple[int, int], width: int, core: Core) -> float:
+    """Cycles of an inner loop for a block of weights: the steady rate in the widest tile; loads and chains of sums in others."""
+    rate = core.rate(dtype, structure)
+    if rate is None:
+        raise ValueError(f"{core.name} has no {structure} kernel for {dtype}")
+    lane = 4 if dtype == "int8" else _BYTES[dtype]
+    vectors = max(1.0, width * lane / core.vector_bytes)
+    others = 2.0 if core.vector_bytes == 16 or block[0] == 1 else 5.0  # weights (x86: a broadcast for each row) and an index
+    chain = _CHAIN[_isa(core)][dtype]
+    steady = block[0] * block[1] * vectors * core.vector_bytes / lane / rate
+    if width == _widths(dtype, block[0], core)[0]:
+        return steady
+    return max(steady, (vectors + others) / core.loads, chain)
+
+
+def _column_cycles(weights: float, structure: str, bits: int, core: Core) -> float:
+    """Inner loop of a matrix by one position: the lanes are 4 rows, or 4 kept blocks of a row that has inputs of its own."""
+    dtype = DTYPES[bits]
+    macs = 16 if dtype == "int8" else 4
+    steps = weights / macs
+    rate = core.rate(dtype, "dense")
+    if rate is None:
+        raise ValueError(f"{core.name} has no dense kernel for {dtype}")
+    multiply = macs * core.vector_bytes / 16 / rate * (2 if dtype == "fp16" else 1)
+    if structure in ("unstructured", "block1x4"):  # 4 inputs are put into lanes one by one, after their indices
+        loads, instructions = 9.0, 4.0
+    elif structure == "dense":
+        loads, instructions = 2.0, 0.0
+    else:
+        loads, instructions = 3.0, 0.0
+    if bits == 4:
+        loads, instructions = loads - 0.5, instructions + _UNPACK
+    if dtype == "int8" and "dotprod" not in core.features:  # what rows of a tile share in emulating a dot product
+        instructions += 2.0
+    return steps * max(loads / core.loads, multiply + instructions / core.vector_ops)
 
 
 def _depthwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[float, float]:
-    """Compute and memory cycles of a depthwise convolution: a load and a multiply-accumulate for every tap and register."""
+    """Compute and memory cycles of a depthwise convolution, one channel (int8: quad of channels) after the other."""
     size = _BYTES[dtype]
     quad = 4 if dtype == "int8" else 1
     window = geometry.kernel[0] * geometry.kernel[1]
-    rows = _round_up(geometry.out_channels, quad) // quad * geometry.out_height
-    registers = rows * ceil(geometry.out_width * quad * size / core.vector_bytes)
-    loads = 2.0 if geometry.stride[1] > 1 else 1.0
-    taps = registers * window * max(_TAP[dtype] / core.vector_ops, loads / core.loads)
-    accumulators = registers * (4 if dtype == "int8" else 1)
-    compute = taps + accumulators * _EPILOGUE[dtype] / core.vector_ops + rows * 4.0
+    planes = _round_up(geometry.out_channels, quad) // quad
+    view = _view(geometry)
+    compute = _copy_cycles(view, planes, size * quad, core)
+    compute += planes * _plane_cycles(view, dtype, window, _EPILOGUE[dtype], core)
     moved = sum(_activation_bytes(geometry, size))
-    return compute, _data_cycles(moved, core) + _weight_cycles(geometry.out_channels * window * size, core)
+    return compute, _data_cycles(moved, core) + _weight_cycles(geometry.out_channels * window * (2 if quad == 4 else size), core)
+
+
+def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Core) -> float:
+    """Cycles of one plane of outputs of a depthwise or pooling kernel: tiles of 4 registers of positions."""
+    # int8 works on half registers, which are whole ones once widened; its sums take two of them.
+    lanes = core.vector_bytes // (8 if dtype == "int8" else _BYTES[dtype])
+    cycles = 0.0
+    for width, count in _tiles(view.positions, view.copied, 4 * lanes, min(4, lanes), min(4, lanes)):
+        vectors = max(1.0, width / lanes)
+        if dtype == "int8":
+            tap = max(vectors * _TAP[_isa(core)][dtype] / core.vector_ops, (vectors + 2.0) / core.loads)
+        else:
+            chain = _CHAIN[_isa(core)][dtype]
+            tap = max(vectors / core.vector_ops, (vectors + 2.0) / core.loads, chain)
+        sums = vectors * (2 if dtype == "int8" else 1)
+        edges = _TILE_CYCLES + sums * max(epilogue / core.vector_ops, 2.0 / core.loads) + vectors * 3.0 / core.loads
+        cycles += count * (taps * tap + edges + _scattered(view, width) * _SCATTER_CYCLES)
+    return cycles
 
 
 def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[float, float]:
     """Compute and memory cycles of an op without weights."""
     size = _BYTES[dtype]
     read, written = _activation_bytes(geometry, size)
-    processed = read if geometry.op == "global_pool" else written
     if geometry.op == "pool":
-        instructions = 2.0 * geometry.kernel[0] * geometry.kernel[1] + 4.0
+        quad = 4 if dtype == "int8" else 1
+        view, planes = _view(geometry), ceil(geometry.out_channels / quad)
+        plane = _plane_cycles(view, dtype, geometry.kernel[0] * geometry.kernel[1], _EPILOGUE[dtype], core)
+        return _copy_cycles(view, planes, size * quad, core) + planes * plane, _data_cycles(read + written, core)
+    elements = (read if geometry.op == "global_pool" else written) / size
+    if dtype == "int8" and geometry.op in _LOOKUPS:
+        compute = elements * (4.0 if geometry.op == "activation" else 2.0) / core.loads
     else:
-        instructions = _ELEMENTWISE[geometry.op][dtype]
+        compute = elements * size / core.vector_bytes * _ELEMENTWISE[geometry.op][dtype] / core.vector_ops
     if geometry.op in ("add", "mul"):
         read += written  # the other operand, which has the result's shape
     elif geometry.op == "convert":
         read *= (2 if dtype == "fp32" else 4) / size  # a Geometry does not tell the source type: the widest likely one
-    return processed / core.vector_bytes * instructions / core.vector_ops, _data_cycles(read + written, core)
-
-
-def _computed_pixels(geometry: Geometry) -> int:
-    """Pixels that the matrix kernels compute, the dropped columns between rows included."""
-    between = 0
-    if geometry.kernel[1] > 1:
-        between = ceil((geometry.kernel[1] - 1) * geometry.dilation[1] / geometry.stride[1])
-    return geometry.out_height * (geometry.out_width + between) - between
-
-
-def _slots(pixels: int, tile: int) -> float:
-    """Pixels in units of a full tile's cost per pixel: the tail is done by 8-, 4- and 1-pixel kernels, or by a full tile."""
-    whole, tail = divmod(pixels, tile)
-    return whole * tile + _TAIL_COSTS[tile][tail]
-
-
-def _tail_costs(tile: int) -> tuple[float, ...]:
-    """Cost of 0..tile-1 remaining pixels; never more than computing some pixels too many."""
-    costs = [0.0] * (tile + 1)
-    for pixels in range(1, tile + 1):
-        costs[pixels] = min(cost + costs[max(0, pixels - step)] for step, cost in (*_TAILS[tile], (tile, float(tile))))
-    return tuple(costs[:tile])
-
-
-_TAIL_COSTS = {tile: _tail_costs(tile) for tile in _TAILS}
+    return compute, _data_cycles(read + written, core)
 
 
 def _activation_bytes(geometry: Geometry, size: int) -> tuple[float, float]:
@@ -285,6 +437,11 @@ def _bytes_per_cycle(span: float, core: Core) -> float:
     if span <= core.l2_kb * 1024:
         return core.l2_bytes_per_cycle
     return core.l3_gbps / core.ghz
+
+
+def _isa(core: Core) -> int:
+    """16 for Arm, 32 for x86: what instructions cost besides width."""
+    return 16 if core.vector_bytes == 16 else 32
 
 
 def _round_up(value: int, multiple: int) -> int:

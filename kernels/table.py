@@ -23,12 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from statistics import NormalDist
 from typing import IO, Any, Literal, cast, get_args
 
 from ..errors import UserError
 from ..files import write_text
 from . import core_model
-from .core_model import FITTED, Calibration
+from .core_model import Calibration, calibration, quantile
 from .devices import this_machine
 from .geometry import Geometry, KernelOp
 from .jobs import has_kernel
@@ -109,6 +110,23 @@ class Row:
     measurement: Measurement | None = None
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a Row adds to the time of a network, in microseconds. Errors of rows are taken as equal, so every column adds up.
+
+    Attributes:
+        counted: at the table's pessimism: what searches and budgets count.
+        median: the Row's time.
+        low, high: 10th and 90th percentile, without what averages out over a network.
+    """
+
+    counted: float
+    median: float
+    low: float
+    high: float
+    source: Source
+
+
 @dataclass(frozen=True, order=True)
 class RowKey:
     """What a Row is the time of: an op with the structure, share of zeros and bits of its weights."""
@@ -126,36 +144,42 @@ class LatencyTable:
         self,
         target: Target,
         core: Core,
-        constants: Calibration = FITTED,
+        constants: Calibration | None = None,
         measured: Mapping[RowKey, Row] | None = None,
         notice: str = "",
+        pessimism: float = 0.5,
     ) -> None:
         """A table.
 
         Args:
+            constants: of the model; by default those for the core.
             measured: rows that take precedence over the model.
             notice: what the user should know of rows that are not among them; becomes part of `note`.
+            pessimism: the quantile of a row's error that `share` counts: 0.5 is the time itself.
         """
+        if not 0.5 <= pessimism <= 0.99:
+            raise UserError(f"pessimism {pessimism:g} is out of range: choose a quantile from 0.5 to 0.99, such as 0.9.")
         self.target = target
         self.core = core
-        self.constants = constants
+        self.constants = calibration(core) if constants is None else constants
+        self.pessimism = pessimism
         self.notice = notice
         self._given = dict(measured or {})
         self._rows = dict(self._given)
 
     @staticmethod
-    def for_target(target: Target, core: str | None = None) -> LatencyTable:
+    def for_target(target: Target, core: str | None = None, pessimism: float = 0.5) -> LatencyTable:
         """The table of a core (the Target's default one unless named), with the rows measured there if a file of them is present.
 
         Rows of other kernels than today's and of another device than the last one are left out; `note` says so.
 
         Raises:
-            UserError: no such core, or a damaged file of measured rows.
+            UserError: no such core, a damaged file of measured rows, or a pessimism out of range.
         """
         chosen = target.core(core)
         path = measured_path(target, chosen)
         if not path.is_file():
-            return LatencyTable(target, chosen)
+            return LatencyTable(target, chosen, pessimism=pessimism)
         found = MeasuredRows.load(path)
         found.check(path, target, chosen)
         device = this_machine().fingerprint if target.transport == "local" else found.last_device
@@ -164,7 +188,7 @@ class LatencyTable:
         if left := len(found.rows) - len(usable):
             again = f"`autocompress bench --target {target.name} --core {chosen.name}`"
             notice = f"{left} measured rows of other kernels or another device are not used: run {again} to measure them again."
-        return LatencyTable(target, chosen, measured=usable, notice=notice)
+        return LatencyTable(target, chosen, measured=usable, notice=notice, pessimism=pessimism)
 
     def supports(self, geometry: Geometry, structure: str, bits: int) -> bool:
         """Whether `row` has an answer. `channel` has none: ask for `dense` at the smaller geometry.
@@ -191,10 +215,23 @@ class LatencyTable:
         found = self._rows.get(key)
         if found is None:
             time = core_model.op_time_us(geometry, structure, key.sparsity, bits, self.core, self.constants)
-            low, high = self.constants.interval(time, self.constants.row_spread(structure, bits, self.core))
+            spread = self.constants.row_spread(structure, bits, self.core)
+            low, high = quantile(time, spread, 0.1), quantile(time, spread, 0.9)
             found = Row(time, low, high, "modelled", core_model.kernel_name(geometry, structure, bits))
             self._rows[key] = found
         return found
+
+    def share(self, geometry: Geometry, structure: str, sparsity: float, bits: int) -> Share:
+        """What one op adds to the time of a network; arguments as for `row`."""
+        row = self.row(geometry, structure, sparsity, bits)
+        if row.source == "measured":
+            counted = row.microseconds
+            if self.pessimism > 0.5:
+                counted = quantile(counted, math.log(row.high / row.microseconds) / NormalDist().inv_cdf(0.9), self.pessimism)
+            return Share(counted, row.microseconds, row.low, row.high, "measured")
+        spread = self.constants.network_spread(structure, bits, self.core)
+        counted, low, high = (quantile(row.microseconds, spread, share) for share in (self.pessimism, 0.1, 0.9))
+        return Share(counted, row.microseconds, low, high, "modelled")
 
     @property
     def rows(self) -> Mapping[RowKey, Row]:
@@ -216,6 +253,8 @@ class LatencyTable:
             "constants": dataclasses.asdict(self.constants),
             "rows": [_cells(key, row) for key, row in sorted(self._given.items(), key=lambda item: item[0])],
         }
+        if self.pessimism != 0.5:
+            content["pessimism"] = self.pessimism
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -235,11 +274,13 @@ class LatencyTable:
             told.append(f"{count} measured on {where}{clock}.")
         if modelled or not measured:
             which = f"{modelled} are" if measured else f"Times on {where} are"
-            spread = self.constants.row_spread("dense", 8, self.core)
+            spread = self.constants.network_spread("dense", 8, self.core)
             told.append(
                 f"{which} modelled ({self.constants.provenance}): expect networks to be {spread:.0%} off, and "
-                f"{self.constants.row_spread('unstructured', 32, self.core):.0%} in floating point with sparse weights."
+                f"{self.constants.network_spread('unstructured', 32, self.core):.0%} in floating point with sparse weights."
             )
+        if self.pessimism != 0.5:
+            told.append(f"What counts is the {self.pessimism * 100:g}th percentile of that error, not the median.")
         return " ".join([*told, *([self.notice] if self.notice else [])])
 
     def total_ms(self, sum_us: float) -> float:

@@ -331,8 +331,8 @@ def _interval(point: Point) -> Figure:
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [point.latency_high_ms - point.latency_ms],
-            "arrayminus": [point.latency_ms - point.latency_low_ms],
+            "array": [max(0.0, point.latency_high_ms - point.latency_ms)],
+            "arrayminus": [max(0.0, point.latency_ms - point.latency_low_ms)],
             "color": "var(--ink)",
             "thickness": 1.5,
             "width": 4,

@@ -10,20 +10,26 @@ from .result import Point, StudyResult
 
 SCHEMA = 1
 FIELDS = ("trial", "latency_ms", "search_loss", "loss", "metric", "size_bytes", "on_front", "feasible", "plan")
+#: In front.json only, after the others.
+INTERVAL = ("latency_median_ms", "latency_low_ms", "latency_high_ms")
 
 
 def front_json(result: StudyResult) -> dict[str, Any]:
-    """The content of front.json, schema 1: latencies in ms, sizes in bytes, null where a value was not evaluated."""
+    """The content of front.json, schema 1: latencies in ms, sizes in bytes, null where a value was not evaluated.
+
+    `latency_ms` is the quantile `pessimism` of the latency, 0.5 being the median; low and high are the 10th and 90th percentile.
+    """
     return {
         "schema": SCHEMA,
         "task": result.task,
         "target": result.target,
         "latency_source": result.latency_source,
+        "pessimism": result.pessimism,
         "budget_ms": result.budget_ms,
         "dense_ms": {"fp32": result.dense_ms.get("fp32"), "int8": result.dense_ms.get("int8")},
         "best": result.best,
-        "points": [_values(point) for point in result.points],
-        "baselines": [{"name": point.name, **_values(point)} for point in result.baselines],
+        "points": [_values(point, INTERVAL) for point in result.points],
+        "baselines": [{"name": point.name, **_values(point, INTERVAL)} for point in result.baselines],
     }
 
 
@@ -42,5 +48,5 @@ def front_csv(result: StudyResult) -> str:
     return text.getvalue()
 
 
-def _values(point: Point) -> dict[str, Any]:
-    return {name: getattr(point, name) for name in FIELDS}
+def _values(point: Point, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in (*FIELDS, *more)}

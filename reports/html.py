@@ -25,6 +25,7 @@ from .text import (
     metric_name,
     number,
     over_budget,
+    percentile,
     point_name,
     remarks,
     signed,
@@ -100,6 +101,8 @@ def _stats(result: StudyResult) -> str:
     interval = []
     if best.latency_low_ms is not None and best.latency_high_ms is not None:
         interval.append(f"{number(best.latency_low_ms)} to {number(best.latency_high_ms)} ms ({result.latency_source})")
+    if result.pessimism != 0.5:
+        interval.append(f"the {percentile(result)}; median {number(best.latency_median_ms)} ms ({result.latency_source})")
     if result.budget_ms is not None:
         interval.append(f"budget {budget(result)}")
     cells = [

@@ -27,7 +27,8 @@ class Point:
 
     Attributes:
         trial: number of the Optuna trial.
-        latency_ms: predicted or measured latency, with the ends of its interval where they are known.
+        latency_ms: predicted or measured latency: its median, or the quantile that the study's pessimism asks for.
+        latency_median_ms, latency_low_ms, latency_high_ms: its median, 10th and 90th percentile, where they are known.
         search_loss: loss on the data that the search uses.
         loss, metric: on the evaluation data, which the search never sees; None where not evaluated.
         size_bytes: size of the compressed weights.
@@ -48,6 +49,7 @@ class Point:
     metric: float | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
+    latency_median_ms: float | None = None
     name: str | None = None
 
 
@@ -106,6 +108,7 @@ class StudyResult:
     Attributes:
         study: its name, also that of its folder.
         latency_note: the scored error of the latency model or the spread of the measurement, as a sentence beside the numbers.
+        pessimism: the quantile that every latency is: 0.5 is the median.
         budget_ms: the latency constraint; None in multi-objective mode.
         dense_ms: latency of the uncompressed network by data type; None where the target has no such kernels.
         loss_name: as `KL to dense`. Lower is better.
@@ -135,6 +138,7 @@ class StudyResult:
     layers: tuple[LayerRow, ...] = ()
     other_ops: tuple[OpRow, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    pessimism: float = 0.5
 
     def __post_init__(self) -> None:
         if self.latency_source not in get_args(LatencySource):

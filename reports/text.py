@@ -57,6 +57,21 @@ def latency(result: StudyResult, milliseconds: float) -> str:
     return f"{number(milliseconds)} ms ({result.latency_source})"
 
 
+def point_latency(result: StudyResult, point: Point) -> str:
+    """A Point's latency with its interval where that is known, as `4.93 ms (modelled, 4.3 to 5.6)`."""
+    if point.latency_low_ms is None or point.latency_high_ms is None:
+        return latency(result, point.latency_ms)
+    interval = f"{number(point.latency_low_ms)} to {number(point.latency_high_ms)}"
+    if result.pessimism != 0.5:
+        interval = f"{percentile(result)}; median {number(point.latency_median_ms)}, {interval}"
+    return f"{number(point.latency_ms)} ms ({result.latency_source}, {interval})"
+
+
+def percentile(result: StudyResult) -> str:
+    """What latencies are when the study is pessimistic, as `90th percentile`."""
+    return f"{result.pessimism * 100:g}th percentile"
+
+
 def budget(result: StudyResult) -> str:
     return f"{result.budget_ms:g} ms"
 
@@ -78,7 +93,7 @@ def headline(result: StudyResult) -> str:
     """The result in one line: latency, loss, metric and size of the best; else what is the case instead."""
     best = result.best_point
     if best is not None:
-        parts = [latency(result, best.latency_ms)]
+        parts = [point_latency(result, best)]
         if best.loss is None:
             parts.append(f"{loss_name(result)} {number(best.search_loss)} on search data")
         else:

@@ -79,10 +79,16 @@ def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
         SearchSettings(**wrong)
 
 
+@pytest.mark.parametrize("pessimism", [0.49, 0.995, -1.0, float("nan")])
+def test_pessimism_out_of_range(pessimism: float) -> None:
+    with pytest.raises(UserError, match=r"--pessimism .* from 0\.5 to 0\.99"):
+        SearchSettings(pessimism=pessimism)
+
+
 def test_settings_are_written_for_resume() -> None:
     value = SearchSettings(budget=Budget(ms=5.0), trials=7, sampler="tpe", core="A78").to_json()
     assert value["budget"] == "5ms"
-    assert {"trials", "seed", "sampler", "storage", "core", "search_samples", "method"} == set(value) - {"budget"}
+    assert {"trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism"} == set(value) - {"budget"}
     assert SearchSettings().to_json()["budget"] is None
 
 

@@ -114,18 +114,21 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 1 << 30)
 
 
-def profile(task: Task, target: Target, core: str | None = None) -> Profile:
+def profile(task: Task, target: Target, core: str | None = None, pessimism: float = 0.5) -> Profile:
     """Capture a task's model and price it on a target; needs no data.
 
+    Args:
+        pessimism: the quantile of the latency's error that counts, as in SearchSettings.
+
     Raises:
-        UserError: the model cannot be captured, or the target has no such core.
+        UserError: the model cannot be captured, the target has no such core, or pessimism is out of range.
     """
     network = capture(task.model, task.example_input)
     layers = find_layers(network)
     if not layers:
         raise UserError(f"the model of task {task.name} has no convolution or linear layer: there is nothing to compress.")
     groups = removable(find_groups(network))
-    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core))
+    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core, pessimism))
     return Profile(network, layers, build_space(layers, groups, latency.supports, latency.alone_microseconds), latency)
 
 
@@ -137,7 +140,7 @@ def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases
     """
     keep_freed_memory()
     with phases.phase("capture"):
-        found = profile(task, target, settings.core)
+        found = profile(task, target, settings.core, settings.pessimism)
     return _prepare(task, target, settings, phases, found)
 
 
@@ -158,7 +161,7 @@ def run_search(
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     keep_freed_memory()
     with phases.phase("capture"):
-        found = profile(task, target, settings.core)
+        found = profile(task, target, settings.core, settings.pessimism)
     nothing = ErrorTable(0.0, {name: dict.fromkeys(options, 0.0) for name, options in found.space.options.items()})
     free = Problem(found.space, found.latency, nothing)
     budget_ms = _budget_ms(settings, free)

@@ -67,6 +67,7 @@ class SearchSettings:
         resume: whether a study that exists may be continued.
         search_samples: calibration inputs on which each trial is scored.
         calibration_samples: most calibration inputs used for the layer database.
+        pessimism: the quantile of the latency's error that searches and budgets count, from 0.5 (the median) to 0.99.
         method: `obs` reconstructs compressed Layers; `magnitude` is the plain baseline.
     """
 
@@ -84,10 +85,11 @@ class SearchSettings:
     search_samples: int = 48
     calibration_samples: int = 512
     method: str = "obs"
+    pessimism: float = 0.5
 
     def to_json(self) -> dict[str, Any]:
         """What `autocompress resume` needs to go on."""
-        names = ("trials", "seed", "sampler", "storage", "core", "search_samples", "method")
+        names = ("trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism")
         return {"budget": str(self.budget) if self.budget else None, **{name: getattr(self, name) for name in names}}
 
     def __post_init__(self) -> None:
@@ -97,6 +99,8 @@ class SearchSettings:
             raise UserError(f"--timeout {self.timeout:g} leaves no time: ask for more than 0 seconds.")
         if self.search_samples < 1:
             raise UserError(f"--samples {self.search_samples} leaves nothing to score trials on: ask for at least 1.")
+        if not 0.5 <= self.pessimism <= 0.99:
+            raise UserError(f"--pessimism {self.pessimism:g} is out of range: choose a quantile from 0.5 to 0.99, such as 0.9.")
         if self.seed < 0:
             raise UserError(f"--seed {self.seed} is negative: use 0 or a positive number.")
         if self.study is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.study):

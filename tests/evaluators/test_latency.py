@@ -5,16 +5,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autocompress.api import Prepared
 from autocompress.evaluators.latency import LatencyEvaluator
+from autocompress.evaluators.needed_rows import needed_rows
 from autocompress.kernels.geometry import Geometry
-from autocompress.kernels.table import LatencyTable
+from autocompress.kernels.table import LatencyTable, RowKey
 from autocompress.kernels.targets import load_target
+from autocompress.spaces.capture import capture
 from autocompress.spaces.layers import find_layers
-from autocompress.spaces.option import Option
+from autocompress.spaces.option import Bits, Option
 from autocompress.spaces.plan import Plan
 
 often = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -59,6 +62,33 @@ def test_totals_are_on_the_end_to_end_line(tiny: Prepared, random_plan: Callable
     assert told.ms == pytest.approx(total)
     assert told.low_ms < told.ms < told.high_ms
     assert all(0 < row.low <= row.microseconds <= row.high for row in told.ops)
+
+
+@given(seed=st.integers(0, 10**9))
+@often
+def test_pessimism_counts_a_higher_quantile(tiny: Prepared, random_plan: Callable[[int], Plan], seed: int) -> None:
+    profile, plan = tiny.profile, random_plan(seed)
+    table = LatencyTable.for_target(load_target("pixel7"), pessimism=0.9)
+    pessimist = LatencyEvaluator(profile.network, profile.space.groups, table)
+    usual, told = profile.latency(plan), pessimist(plan)
+    assert usual.ms == usual.median_ms
+    assert (told.median_ms, told.low_ms, told.high_ms) == pytest.approx((usual.median_ms, usual.low_ms, usual.high_ms))
+    assert told.ms == pytest.approx(usual.high_ms) == pytest.approx(pessimist.ms(plan))
+
+
+def small_latency(activation: torch.nn.Module) -> LatencyEvaluator:
+    model = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 1), activation, torch.nn.Conv2d(16, 8, 1)).eval()
+    return LatencyEvaluator(capture(model, torch.zeros(1, 8, 14, 14)), (), LatencyTable.for_target(load_target("pixel7")))
+
+
+@pytest.mark.parametrize("bits", [32, 16, 8])
+def test_activations_that_bend_cost_as_much_as_alone(bits: Bits) -> None:
+    plain, bent = small_latency(torch.nn.ReLU6()), small_latency(torch.nn.Hardswish())
+    plan = Plan.of(dict.fromkeys(plain.layers, Option("dense", 0.0, bits)))
+    alone = plain.table.row(Geometry("activation", 16, 16, 14, 14, 14, 14), "dense", 0.0, bits).microseconds
+    assert bent.ms(plan) - plain.ms(plan) == pytest.approx(alone / 1e3)
+    assert RowKey(Geometry("activation", 16, 16, 14, 14, 14, 14), "dense", 0.0, bits) in needed_rows(bent)
+    assert not any(key.geometry.op == "activation" for key in needed_rows(plain))
 
 
 def test_a_fitted_line_stretches_and_shifts(tiny: Prepared) -> None:

@@ -67,6 +67,40 @@ def test_modelled_rows_say_so() -> None:
     assert table.row(CONV, "block4x4", 0.5, 8) is row
 
 
+@pytest.mark.parametrize(("structure", "sparsity", "bits"), [("dense", 0.0, 8), ("block4x4", 0.5, 8), ("unstructured", 0.8, 32)])
+def test_shares_are_quantiles_that_a_single_row_exceeds(structure: str, sparsity: float, bits: int) -> None:
+    median, ninth = LatencyTable.for_target(PIXEL7), LatencyTable.for_target(PIXEL7, pessimism=0.9)
+    row, share = median.row(CONV, structure, sparsity, bits), median.share(CONV, structure, sparsity, bits)
+    assert share.counted == share.median == row.microseconds
+    assert row.low < share.low < share.median < share.high < row.high
+    pessimist = ninth.share(CONV, structure, sparsity, bits)
+    assert pessimist.counted == pytest.approx(share.high)
+    assert (pessimist.median, pessimist.low, pessimist.high) == (share.median, share.low, share.high)
+    assert ninth.row(CONV, structure, sparsity, bits) == row
+    worst = LatencyTable.for_target(PIXEL7, pessimism=0.99).share(CONV, structure, sparsity, bits)
+    assert worst.counted > pessimist.counted
+
+
+def test_pessimism_of_measured_rows_is_their_own_spread() -> None:
+    share = measured_table().share(CONV, "dense", 0.0, 8)
+    assert (share.counted, share.low, share.high, share.source) == (100.0, 90.0, 120.0, "measured")
+    table = LatencyTable(PIXEL7, PIXEL7.core(), measured={KEY: measured(100.0)}, pessimism=0.9)
+    assert table.share(CONV, "dense", 0.0, 8).counted == pytest.approx(120.0)
+
+
+def test_pessimism_is_told_and_part_of_the_fingerprint() -> None:
+    tables = [LatencyTable.for_target(PIXEL7, pessimism=share) for share in (0.5, 0.9, 0.95)]
+    assert len({table.fingerprint for table in tables}) == 3
+    assert tables[0].fingerprint == LatencyTable.for_target(PIXEL7).fingerprint
+    assert "90th percentile" in tables[1].note and "percentile" not in tables[0].note
+
+
+@pytest.mark.parametrize("share", [0.49, 1.0, 0.0, float("nan")])
+def test_pessimism_out_of_range(share: float) -> None:
+    with pytest.raises(UserError, match=r"0\.5 to 0\.99"):
+        LatencyTable.for_target(PIXEL7, pessimism=share)
+
+
 def test_cores() -> None:
     times = [LatencyTable.for_target(PIXEL7, core).row(CONV, "dense", 0.0, 8).microseconds for core in ("X1", "A78", "A55")]
     assert times == sorted(times)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from autocompress.errors import UserError
-from autocompress.kernels.targets import list_targets, load_target, target_from_json
+from autocompress.kernels.targets import _FOLDER, _read_toml, list_targets, load_target, target_from_json
 
 MINIMAL = """
 schema = 1
@@ -27,12 +27,14 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_built_in_targets() -> None:
-    assert {"host", "pixel6", "pixel7"} <= set(list_targets())
+    phones = {"pixel6", "pixel7", "pixel8", "galaxy-s23"}
+    assert phones | {"host", "raspberry-pi4", "raspberry-pi5", "apple-m1", "neoverse-n1", "neoverse-v1"} <= set(list_targets())
     for name in list_targets():
         target = load_target(name)
         assert target.name == name
         assert target.core().name == target.default_core
-        assert target.sources and target.end_to_end_source
+        assert {source for source, _ in target.sources} >= {"ghz", "l3_kb", "l3_gbps", "dram_gbps"}
+        assert all(text for _, text in target.sources) and target.end_to_end_source
 
 
 def test_pixel7_cores() -> None:
@@ -44,8 +46,21 @@ def test_pixel7_cores() -> None:
         target.core("X9")
 
 
+def test_features_of_the_newer_and_older_cores() -> None:
+    assert all("i8mm" in core.features for name in ("pixel8", "galaxy-s23") for core in load_target(name).cores)
+    assert load_target("raspberry-pi4").core().features == ()
+    assert load_target("raspberry-pi5").core().features == ("dotprod", "fp16")
+
+
+def test_every_core_of_the_library_tells_its_sources() -> None:
+    library = _read_toml(_FOLDER / "_cores.toml")
+    assert len(library) >= 14
+    for name, core in library.items():
+        assert set(core["sources"]) == {"macs_per_cycle", "ports", "caches"}, name
+
+
 def test_unknown_name_gives_the_nearest_and_the_list() -> None:
-    with pytest.raises(UserError, match=r"did you mean 'pixel7'.*host, pixel6, pixel7"):
+    with pytest.raises(UserError, match=r"did you mean 'pixel7'.*host, .*pixel6, pixel7, pixel8"):
         load_target("pixle7")
 
 
@@ -60,7 +75,7 @@ def test_figures_of_the_model_can_be_overridden(tmp_path: Path) -> None:
     assert load_target(write(tmp_path, MINIMAL + "l2_kb = 512\n")).core().l2_kb == 512.0
 
 
-@pytest.mark.parametrize("name", ["host", "pixel6", "pixel7"])
+@pytest.mark.parametrize("name", list_targets())
 def test_json_round_trip(name: str) -> None:
     target = load_target(name)
     assert target_from_json(target.to_json(), "test") == target

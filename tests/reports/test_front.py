@@ -11,11 +11,12 @@ from autocompress.reports.front import front_csv, front_json
 from autocompress.reports.result import StudyResult
 
 POINT = ["trial", "latency_ms", "search_loss", "loss", "metric", "size_bytes", "on_front", "feasible", "plan"]
+INTERVAL = ["latency_median_ms", "latency_low_ms", "latency_high_ms"]
 
 
 def test_front_json_has_exactly_the_schema(result: StudyResult) -> None:
     value = json.loads(json.dumps(front_json(result), allow_nan=False))
-    top = ["schema", "task", "target", "latency_source", "budget_ms", "dense_ms", "best", "points", "baselines"]
+    top = ["schema", "task", "target", "latency_source", "pessimism", "budget_ms", "dense_ms", "best", "points", "baselines"]
     assert list(value) == top
     assert (value["schema"], value["task"], value["target"], value["latency_source"]) == (
         1,
@@ -25,8 +26,8 @@ def test_front_json_has_exactly_the_schema(result: StudyResult) -> None:
     )
     assert value["budget_ms"] == 5.0 and value["best"] == result.best
     assert value["dense_ms"] == {"fp32": 21.4, "int8": 7.92}
-    assert len(value["points"]) == 150 and all(list(point) == POINT for point in value["points"])
-    assert len(value["baselines"]) == 9 and all(list(point) == ["name", *POINT] for point in value["baselines"])
+    assert len(value["points"]) == 150 and all(list(point) == POINT + INTERVAL for point in value["points"])
+    assert len(value["baselines"]) == 9 and all(list(point) == ["name", *POINT, *INTERVAL] for point in value["baselines"])
 
 
 def test_front_json_has_null_where_nothing_was_evaluated(result: StudyResult) -> None:

@@ -45,8 +45,21 @@ def test_printable_removes_escape_sequences() -> None:
 
 
 def test_headline(result: StudyResult) -> None:
-    assert headline(result) == "4.98 ms (modelled) · KL 0.0251 · agreement 96.3 % · 3.8 MB"
-    assert "4.98 ms (measured)" in headline(replace(result, latency_source="measured"))
+    assert headline(result) == "4.98 ms (modelled, 4.69 to 5.33) · KL 0.0251 · agreement 96.3 % · 3.8 MB"
+    assert "4.98 ms (measured, 4.69 to 5.33)" in headline(replace(result, latency_source="measured"))
+
+
+def test_headline_of_a_pessimist(result: StudyResult) -> None:
+    best = result.best_point
+    assert best is not None
+    points = tuple(replace(point, latency_median_ms=4.5) if point.trial == best.trial else point for point in result.points)
+    text = headline(replace(result, pessimism=0.9, points=points))
+    assert text.startswith("4.98 ms (modelled, 90th percentile; median 4.50, 4.69 to 5.33) · ")
+
+
+def test_headline_without_an_interval(result: StudyResult) -> None:
+    points = tuple(replace(point, latency_low_ms=None) for point in result.points)
+    assert headline(replace(result, points=points)).startswith("4.98 ms (modelled) · ")
 
 
 def test_remarks_compare_with_the_best_baseline_and_with_dense(result: StudyResult) -> None:
