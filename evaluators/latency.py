@@ -315,7 +315,10 @@ class LatencyEvaluator:
             plane = self._plane("pool", first, op.name, kept)
             kernel = op.attributes.get("kernel", (-(-plane.in_height // plane.out_height), -(-plane.in_width // plane.out_width)))
             return replace(plane, kernel=tuple(kernel), stride=tuple(op.attributes.get("stride", kernel)))
-        if op.kind in ("add", "mul", "affine"):
+        if op.kind == "affine":
+            plane = self._plane("depthwise", first, op.name, kept)
+            return replace(plane, groups=plane.in_channels)
+        if op.kind in ("add", "mul"):
             smallest = min(computed, key=lambda name: math.prod(self.network.shapes[name]), default=first)
             plane = self._plane("add" if op.kind == "add" else "mul", first, op.name, kept)
             if len(op.inputs) > len(computed) or math.prod(self.network.shapes[smallest]) < math.prod(self.network.shapes[first]):
