@@ -108,7 +108,7 @@ class Candidate:
     def _integer(self, op: Op, values: Sequence[Value]) -> Value:
         """An op without weights from int8 to int8, with the factors and the order of operations of kernels/csrc/ac_kernels.h."""
         quantizer = self.quantizers[op.name]
-        bounds = _clipping(op.activation, quantizer)
+        bounds = clipping(op.activation, quantizer)
         unit = 1.0 if bounds is None else quantizer.scale
         bare = replace(op, attributes={**op.attributes, "activation": Activation()})
         first, factor = values[0].data, values[0].scale / unit
@@ -141,7 +141,7 @@ class Candidate:
             y = correct(op, y, scale)
         if quantizer is None:
             return _rounded(apply_activation(op.activation, y), stored)
-        bounds = _clipping(op.activation, quantizer)
+        bounds = clipping(op.activation, quantizer)
         if bounds is None:
             return _quantized(apply_activation(op.activation, y.mul_(scale)), quantizer)
         return Value(y.clamp_(*bounds).round_(), scale, "int8")
@@ -154,7 +154,7 @@ def constant_quantizer(constant: torch.Tensor) -> Quantizer:
     return Quantizer(scale, round(-128 - low / scale)) if scale > 0 else Quantizer(1.0, 0)
 
 
-def _clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, float] | None:
+def clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, float] | None:
     """Range of an int8 output in units, when the activation only clips; None when it bends."""
     low, high = -128.0 - quantizer.zero_point, 127.0 - quantizer.zero_point
     if activation.name == "none":

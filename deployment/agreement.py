@@ -24,7 +24,8 @@ class OpAgreement:
     """One op of a Program beside the same op of its Candidate, both on what the Program's earlier steps had computed.
 
     Attributes:
-        type: in which the output is stored.
+        type: in which the output is stored; fp16 also of a Layer that ends the network, which the Candidate does not round.
+        values: how many the output has.
         equal: share of equal output codes, for int8; 1 for floats.
         worst: largest difference of a code, for int8; 0 for floats.
         error: norm of the difference over the norm of the Candidate's output.
@@ -33,6 +34,7 @@ class OpAgreement:
     name: str
     kind: str
     type: DataType
+    values: int
     equal: float
     worst: int
     error: float
@@ -66,7 +68,7 @@ class Agreement:
 
 
 def agreement(candidate: Candidate, lowered: Lowered, x: torch.Tensor, interpreter: Interpreter | None = None) -> Agreement:
-    """Run both for one sample on this machine and compare them.
+    """Run both for one sample on this machine and compare them. With an ExactCandidate int8 ops agree to the bit.
 
     Args:
         x: one sample, without a batch axis.
@@ -90,7 +92,9 @@ def agreement(candidate: Candidate, lowered: Lowered, x: torch.Tensor, interpret
             if wanted.type == "int8":
                 difference = (got.data - wanted.data).abs()
                 equal, worst = float((difference == 0).double().mean()), int(difference.max())
-            found.append(OpAgreement(op.name, op.kind, wanted.type, equal, worst, relative_error(got.real, wanted.real)))
+            type_ = "fp16" if candidate.types[op.name] == "fp16" else wanted.type
+            error = relative_error(got.real, wanted.real)
+            found.append(OpAgreement(op.name, op.kind, type_, wanted.data.numel(), equal, worst, error))
         whole = candidate.run(x.unsqueeze(0))[0]
     return Agreement(tuple(found), relative_error(output, whole))
 

@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..compressors.candidate import Candidate, constant_quantizer
+from ..compressors.exact import adaptive_windows, regular
 from ..compressors.quantization import Quantizer, codes
 from ..kernels.arithmetic import quantise
 from ..kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, gather, layer, pool
@@ -545,24 +545,12 @@ def _adaptive_avg_pool(lowering: _Lowering, op: Op) -> None:
         call = elementwise("global_pool", x.blank(), (height, width), x.channels, x_format=x.format, y_format=y.format)
         lowering.step(op.name, call, x, y.place)
         return
-    windows = [_windows(size, count) for size, count in zip((height, width), counts, strict=True)]
-    (kernel_height, stride_height), (kernel_width, stride_width) = (_regular(side) for side in windows)
-    if kernel_height and kernel_width:
-        _pooled(lowering, op, "avg_pool", (kernel_height, kernel_width), stride=(stride_height, stride_width))
-        return
-    _unequal_windows(lowering, op, windows)
-
-
-def _windows(size: int, count: int) -> list[tuple[int, int]]:
-    """Begin and end of every window along one side of an adaptive pool."""
-    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-
-
-def _regular(windows: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Length and distance of windows that all have the same; (0, 0) if they have not."""
-    lengths = {end - begin for begin, end in windows}
-    distances = {after[0] - before[0] for before, after in pairwise(windows)} or {1}
-    return (lengths.pop(), distances.pop()) if len(lengths) == len(distances) == 1 else (0, 0)
+    windows = [adaptive_windows(size, count) for size, count in zip((height, width), counts, strict=True)]
+    rows, columns = (regular(side) for side in windows)
+    if rows is not None and columns is not None:
+        _pooled(lowering, op, "avg_pool", (rows[0], columns[0]), stride=(rows[1], columns[1]))
+    else:
+        _unequal_windows(lowering, op, windows)
 
 
 def _unequal_windows(lowering: _Lowering, op: Op, windows: Sequence[Sequence[tuple[int, int]]]) -> None:
