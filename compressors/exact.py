@@ -114,7 +114,7 @@ def _averages(op: Op, value: Value, unit: float) -> Array:
         # What torch divides by, for every window: its own positions, those in padding too if they are to count.
         divided = F.avg_pool2d(ones, a["kernel"], a["stride"], a["padding"], a["ceil_mode"], a["count_include_pad"], a["divisor"])
         inside = F.avg_pool2d(ones, a["kernel"], a["stride"], a["padding"], a["ceil_mode"], divisor_override=1)
-        counts = np.where(divided > 0, np.rint(inside / divided.clamp(min=1e-9)), 1.0)
+        counts = np.where(divided > 0, (inside / divided.clamp(min=1e-9)).round(), 1.0)
     result: Array = sums.astype(np.float32) * (np.float32(value.scale / unit) / counts.astype(np.float32))
     return result
 
