@@ -92,7 +92,7 @@ SMALL: dict[str, Small] = {
         lambda m, x: m.b(m.a(x)[:, :, 1:-2, 2:]), {"a": conv(6, 8), "b": conv(8, 4, 3)}, ("slice",), gathers=(1, 1)
     ),
     "steps_along_pixels": Small(
-        lambda m, x: m.b(m.a(x)[:, :, ::2, 1::3]), {"a": conv(6, 8), "b": conv(8, 4)}, ("max_pool",), gathers=(0, 0)
+        lambda m, x: m.b(m.a(x)[:, :, ::2, 1::3]), {"a": conv(6, 8), "b": conv(8, 4)}, ("max_pool",), gathers=(1, 1)
     ),
     "channel_shuffle": Small(
         lambda m, x: m.b(F.channel_shuffle(m.a(x), 2)),
@@ -217,13 +217,10 @@ SMALL: dict[str, Small] = {
         ("reshape", "conv2d", "pad", "max_pool", "linear"),
         (3, 14),
         gathers=(1, 1),
-        copies=(0, 1),
     ),
     "ends_permuted": Small(lambda m, x: m.a(x).permute(0, 2, 3, 1), {"a": conv(6, 5)}, ("permute",), gathers=(1, 1)),
     "ends_sliced": Small(lambda m, x: m.a(x)[:, 2:5], {"a": conv(6, 8)}, ("slice",), copies=(1, 1)),
-    "ends_with_an_op": Small(
-        lambda m, x: F.relu((y := m.a(x)).sum_to_size(y.shape) + m.b(x)), {"a": conv(6, 8), "b": conv(6, 8)}, ("add",)
-    ),
+    "ends_with_an_op": Small(lambda m, x: F.relu(m.a(x) + m.b(x)), {"a": conv(6, 8), "b": conv(6, 8)}, ("add",)),
 }
 
 

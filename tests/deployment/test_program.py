@@ -150,7 +150,8 @@ def test_mixed_plans(name: str, seed: int) -> None:
     options = mixed(network, seed)
     found = check(make_candidate(network, options))
     used = {step.call.kernel for step in lower(make_candidate(network, options)).program.steps}
-    assert {"s8_block4x4", "s8_dense_w4", "f32_to_s8", "s8_to_f32"} <= used
+    assert {"s8_dense_w4", "f32_to_s8", "s8_to_f32"} <= used
+    assert len([kernel for kernel in used if "block" in kernel or "unstructured" in kernel]) >= 3
     assert found.error < 0.2
 
 
@@ -194,7 +195,6 @@ def test_int8_programs_give_the_same_bytes_on_a_phone(name: str, tmp_path: Path)
     network = small(name)
     runner = Interpreter(program(make_candidate(network, uniform(network, 8))))
     calls: list[Call] = []
-
     made = runner.program
     runner(samples(network)[0].numpy())
     for step in made.steps:
@@ -211,7 +211,10 @@ def test_int8_programs_give_the_same_bytes_on_a_phone(name: str, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert Counter(call.kernel for call in calls)["s8_dense"] >= 2
     for call, output in zip(calls, native.read_outputs(tmp_path / "output", calls), strict=True):
-        np.testing.assert_array_equal(output, native.run(call))
+        # What a kernel leaves alone is 0x55 on both sides.
+        here = np.full(call.y_shape, 0, call.y_dtype)
+        here.view(np.uint8)[:] = 0x55
+        np.testing.assert_array_equal(output, native.Prepared(call, output=here)())
 
 
 def test_the_input_is_a_plane_per_channel() -> None:
