@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from functools import cache
 from pathlib import Path
@@ -73,6 +73,15 @@ class Library:
         self.validate = library.ac_validate
         self.validate.argtypes = (kernel, problem, ctypes.POINTER(_Lengths), ctypes.c_void_p)
         self.validate.restype = ctypes.c_char_p
+
+    def functions(self, signatures: Mapping[str, tuple[tuple[Any, ...], Any]]) -> dict[str, Callable[..., Any]]:
+        """Functions by name, for the types of their arguments and results."""
+        found: dict[str, Callable[..., Any]] = {}
+        for name, (arguments, result) in signatures.items():
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = arguments, result
+            found[name] = function
+        return found
 
     def names(self) -> list[str]:
         """Names of all kernels, in the order of csrc/registry.c."""

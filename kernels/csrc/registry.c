@@ -157,6 +157,7 @@ static const char *check_sizes(const ac_kernel *kernel, const ac_problem *p) {
   const int64_t reach_rows = (p->kernel_height - 1) * p->dilation_height;
   const int64_t reach_columns = (p->kernel_width - 1) * p->dilation_width;
   if (reach_rows > 1 << 20 || reach_columns > 1 << 20) return "a window is out of range";
+  if (p->y_height * p->stride_height > 1 << 21 || p->y_width * p->stride_width > 1 << 21) return "a stride is out of range";
   const ac_view view = ac_view_of(p);
   if (view.height * view.width > LARGEST ||
       view.copied * view.phase_rows * view.phase_columns > LARGEST / (view.height * view.width) ||
@@ -164,6 +165,9 @@ static const char *check_sizes(const ac_kernel *kernel, const ac_problem *p) {
     return "the padded input is out of range";
   if (kernel->op == AC_MATRIX) return NULL;
   if (p->rows != p->columns) return "rows and columns differ";
+  /* So that int32 holds the sum of 256 times as many. */
+  if (kernel->x_type == AC_S8 && (window > 1 << 22 || (kernel->op == AC_GLOBAL_POOL && p->x_height * p->x_width > 1 << 22)))
+    return "a window is out of range";
   if (kernel->op == AC_GLOBAL_POOL) return p->y_height * p->y_width == 1 ? NULL : "a global pool has one output a channel";
   if (kernel->op == AC_DEPTHWISE || kernel->op == AC_POOL) return NULL;
   if (p->x_height != p->y_height || p->x_width != p->y_width) return "the planes of x and y differ in size";

@@ -26,9 +26,9 @@ static inline void store_pixel(const ac_problem *p, int64_t row, i32x4 sum, cons
     const f32x4 real = activate_f32x4(p, r);
     for (int i = 0; i < 4 && row + i < p->rows; i++) ((float *)y)[(row + i) * p->y_plane + place->pixel] = real[i];
   } else {
-    const i32x4 q = quantise_f32x4(p, r, low_code(p), high_code(p));
+    const i32x4 q = quantise_f32x4(p, r, low_code(p), high_code(p)) + (int32_t)p->y_zero_point;
     int8_t *to = (int8_t *)y + row * p->y_plane + 4 * place->pixel;
-    for (int i = 0; i < 4; i++) to[i] = (int8_t)(q[i] + (int32_t)p->y_zero_point);
+    for (int i = 0; i < 4; i++) to[i] = (int8_t)q[i];
   }
 }
 

@@ -43,7 +43,7 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
   const int32_t *offsets = p->offsets;
   x += 4 * position;
   for (int64_t row = 0; row < p->rows; row += 4) {
-    i32x4 total = AC_LOAD(i32x4, p->start + row);
+    i32x4 total;
     for (int i = 0; i < 4; i++) {
       const int64_t count = p->counts[row + i];
       i32x4 sums = {0};
@@ -51,11 +51,14 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
       for (; n + 4 <= count; n += 4)
         sums = dot4_i32x4(sums, (i32x4){QUAD(n), QUAD(n + 1), QUAD(n + 2), QUAD(n + 3)}, AC_LOAD(i32x4, weights + 4 * n));
       for (; n < count; n++) sums = dot4_i32x4(sums, (i32x4){QUAD(n)}, (i32x4){*(const i32_memory *)(weights + 4 * n)});
-      total[i] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      /* Sums of vectors, which wrap where a file's weights are not those of any packer. */
+      sums += __builtin_shufflevector(sums, sums, 2, 3, 0, 1);
+      sums += __builtin_shufflevector(sums, sums, 1, 0, 3, 2);
+      total[i] = sums[0];
       weights += 4 * count;
       offsets += count;
     }
-    store_pixel(p, row, total, &place, y);
+    store_pixel(p, row, AC_LOAD(i32x4, p->start + row) + total, &place, y);
   }
 }
 
