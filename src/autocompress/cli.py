@@ -434,19 +434,19 @@ def _dense_latencies(task: Task, found: Profile) -> dict[str, Any]:
 def export(
     study: StudyArgument,
     trial: Annotated[int, typer.Option(help="Number of the trial, as in front.json.")],
-    to: Annotated[Path, typer.Option(help="Folder to write plan.json, weights.safetensors and model.onnx to.", metavar="FOLDER")],
+    to: Annotated[Path, typer.Option(help="Folder to write plan.json, weights.safetensors, model.onnx and model.acm to.", metavar="FOLDER")],
     integer: Annotated[
         bool, typer.Option("--integer", help="Let ONNX Runtime use its integer kernels; on x86 without VNNI read docs/study.md.")
     ] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Write the network of any finished trial: plan, weights and ONNX model.
+    """Write the network of any finished trial: plan, weights, ONNX model, and the model file for the C runtime.
 
     Example: autocompress export efficientnet-lite0-pixel7-5ms --trial 42 --to exported
     """
     from .api import prepare
     from .kernels.targets import load_target
-    from .outcome import plan_path, write_artifact
+    from .outcome import plan_path, write_network
     from .spaces.plan import Plan
     from .tasks.loader import load_task
 
@@ -463,8 +463,8 @@ def export(
     settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
     prepared = prepare(loaded, load_target(begun["target"]), settings, phases)
     prepared.profile.space.consistent(dict(plan))
-    write_artifact(prepared.evaluator, plan, to, integer)
-    console.print(f"wrote {to / 'plan.json'}, {to / 'weights.safetensors'} and {to / 'model.onnx'}")
+    write_network(prepared, plan, to, integer)
+    console.print(f"wrote plan.json, weights.safetensors, model.onnx and model.acm to {to}", soft_wrap=True)
 
 
 def _study_folder(study: str, results: Path) -> Path:

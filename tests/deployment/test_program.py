@@ -22,9 +22,11 @@ from autocompress.deployment.agreement import Agreement, agreement
 from autocompress.deployment.program import lower, program
 from autocompress.errors import UserError
 from autocompress.kernels import native
+from autocompress.kernels.artifact import write_artifact
 from autocompress.kernels.calls import Call
 from autocompress.kernels.interpret import Interpreter, run_program
 from autocompress.kernels.program import Program
+from autocompress.kernels.runtime import Model
 from autocompress.kernels.toolchain import build
 from autocompress.spaces.network import INPUT, KINDS, Network
 from autocompress.spaces.option import Bits, Option
@@ -72,6 +74,17 @@ def check(candidate: Candidate, sample: torch.Tensor | None = None) -> Agreement
         assert found.largest_error("fp32") <= 1e-4
         assert found.largest_error("fp16") <= 1e-2
     return exact
+
+
+def check_runtime(candidate: Candidate, folder: Path) -> None:
+    """The C runtime computes what the steps one by one compute, to the bit, and keeps less in memory."""
+    made = program(candidate)
+    write_artifact(made, folder / "model.acm")
+    runner = Interpreter(made)
+    with Model(folder / "model.acm") as model:
+        for x in samples(candidate.network, 2).numpy():
+            np.testing.assert_array_equal(model.run(x), runner(x))
+        assert model.metadata == dict(made.metadata)
 
 
 def count(made: Program, kernel: str) -> int:
@@ -153,6 +166,19 @@ def test_mixed_plans(name: str, seed: int) -> None:
     assert {"s8_dense_w4", "f32_to_s8", "s8_to_f32"} <= used
     assert len([kernel for kernel in used if "block" in kernel or "unstructured" in kernel]) >= 3
     assert found.error < 0.2
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_in_the_runtime(name: str, tmp_path: Path) -> None:
+    network = small(name)
+    check_runtime(make_candidate(network, uniform(network, 32)), tmp_path)
+    check_runtime(make_candidate(network, uniform(network, 8)), tmp_path)
+
+
+@pytest.mark.parametrize("name", [*LARGE, *SHIPPED])
+def test_mixed_plans_in_the_runtime(name: str, tmp_path: Path) -> None:
+    network = narrowed(large(name), 0)
+    check_runtime(make_candidate(network, mixed(network, 3)), tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(6))
