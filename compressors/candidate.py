@@ -100,10 +100,11 @@ class Candidate:
         type_ = self.types[op.name]
         if name in inputs:
             return _converted(inputs[name], type_, self.quantizers.get(name))
-        constant = self.network.tensors[name]
+        constant = self.network.tensors[name].unsqueeze(0)
+        if type_ == "int8" and op.kind in ("add", "mul"):
+            return integer_constant(constant)
         # A part of a concatenation takes the format of the whole.
-        quantizer = constant_quantizer(constant) if op.kind in ("add", "mul") else None
-        return _converted(Value(constant.unsqueeze(0)), type_, quantizer)
+        return _converted(Value(constant), type_, None)
 
     def _integer(self, op: Op, values: Sequence[Value]) -> Value:
         """An op without weights from int8 to int8, with the factors and the order of operations of kernels/csrc/ac_kernels.h."""
@@ -152,6 +153,11 @@ def constant_quantizer(constant: torch.Tensor) -> Quantizer:
     low, high = min(float(constant.min()), 0.0), max(float(constant.max()), 0.0)
     scale = (high - low) / 255
     return Quantizer(scale, round(-128 - low / scale)) if scale > 0 else Quantizer(1.0, 0)
+
+
+def integer_constant(constant: torch.Tensor) -> Value:
+    """A constant as an int8 add or mul reads it."""
+    return _quantized(constant, constant_quantizer(constant))
 
 
 def clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, float] | None:

@@ -324,7 +324,8 @@ class LatencyEvaluator:
             if len(op.inputs) > len(computed) or math.prod(self.network.shapes[smallest]) < math.prod(self.network.shapes[first]):
                 return replace(plane, in_height=1, in_width=1)
             return plane
-        return self._plane("activation" if op.kind == "activation" else "copy", first, op.name, kept)
+        kinds: dict[str, KernelOp] = {"activation": "activation", "permute": "gather", "pad": "gather"}
+        return self._plane(kinds.get(op.kind, "copy"), first, op.name, kept)
 
     def _plane(self, kind: KernelOp, source: str, result: str, kept: Mapping[str, int]) -> Geometry:
         in_height, in_width = self._size(source)

@@ -51,6 +51,7 @@ _ELEMENTWISE = {
     "mul": {"fp32": 3.0, "fp16": 3.0, "int8": 22.0},
     "activation": {"fp32": 8.0, "fp16": 8.0, "int8": 10.0},
     "copy": {"fp32": 2.0, "fp16": 2.0, "int8": 2.0},
+    "gather": {"fp32": 16.0, "fp16": 32.0, "int8": 64.0},  # four for every element
     "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 14.0},
     "global_pool": {"fp32": 2.0, "fp16": 2.0, "int8": 5.0},
 }
@@ -227,6 +228,8 @@ def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[flo
         instructions = _ELEMENTWISE[geometry.op][dtype]
     if geometry.op in ("add", "mul"):
         read += written  # the other operand, which has the result's shape
+    elif geometry.op == "gather":
+        read += written * 4 / size  # the offsets
     elif geometry.op == "convert":
         read *= (2 if dtype == "fp32" else 4) / size  # a Geometry does not tell the source type: the widest likely one
     return processed / core.vector_bytes * instructions / core.vector_ops, _data_cycles(read + written, core)
