@@ -29,6 +29,8 @@ from .tasks.task import evaluation_data
 
 #: The file of a network that the C runtime runs.
 MODEL = "model.acm"
+#: Inputs on which a network on a device is compared with the evaluated one.
+VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
 FINALISTS = 5
 
