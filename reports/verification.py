@@ -21,8 +21,8 @@ def print_verification(found: Verification, console: Console) -> None:
         highlight=False,
     )
     console.print(
-        f"outputs: relative error {found.error:.1e} against the network in exact arithmetic, {found.simulated_error:.1e} against the "
-        f"search's simulation; {'the same bytes as' if found.same_as_kernels else 'not the same bytes as'} these kernels give here",
+        f"outputs: relative error {found.error:.1e} against the network in exact arithmetic, {found.simulated_error:.1e} against "
+        f"the search's simulation; {'the same bytes' if found.same_as_kernels else 'not the same bytes'} as these kernels give here",
         highlight=False,
     )
     predicted = (
