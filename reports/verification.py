@@ -22,7 +22,7 @@ def print_verification(found: Verification, console: Console) -> None:
     )
     console.print(
         f"outputs: relative error {found.error:.1e} against the network in exact arithmetic, {found.simulated_error:.1e} against "
-        f"the search's simulation; {'the same bytes' if found.same_as_kernels else 'not the same bytes'} as these kernels give here",
+        f"the search's simulation; {'the bytes' if found.same_as_kernels else 'not the bytes'} that these kernels give here",
         highlight=False,
     )
     predicted = (
