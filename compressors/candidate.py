@@ -7,7 +7,7 @@ does the activation's clipping, follow the convolution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -72,15 +72,14 @@ class Candidate:
             correct: for a Layer, may change the output before its activation (statistics correction).
         """
         type_ = self.types[op.name]
-        values = [self._fetch(name, inputs, type_) for name in op.inputs]
+        values = [self._fetch(op, name, inputs) for name in op.inputs]
         if op.name in self.plan:
             return self._layer(op, values[0], correct)
         if type_ != "int8":
             return _rounded(run_op(op, [value.real for value in values], self.network.tensors), type_)
         if op.kind in MOVES:
             return replace(values[0], data=run_op(op, [values[0].data], self.network.tensors))
-        result = run_op(op, [value.real for value in values], self.network.tensors)
-        return _quantized(result, self.quantizers[op.name])
+        return self._integer(op, values)
 
     def finish(self, value: Value) -> torch.Tensor:
         """The network's output in real numbers."""
@@ -97,10 +96,38 @@ class Candidate:
                     values.pop(name, None)
         return self.finish(values[self.network.output])
 
-    def _fetch(self, name: str, inputs: Mapping[str, Value], type_: DataType) -> Value:
-        if name not in inputs:
-            return _converted(Value(self.network.tensors[name].unsqueeze(0)), type_, None)
-        return _converted(inputs[name], type_, self.quantizers.get(name))
+    def _fetch(self, op: Op, name: str, inputs: Mapping[str, Value]) -> Value:
+        type_ = self.types[op.name]
+        if name in inputs:
+            return _converted(inputs[name], type_, self.quantizers.get(name))
+        constant = self.network.tensors[name].unsqueeze(0)
+        if type_ == "int8" and op.kind in ("add", "mul"):
+            return integer_constant(constant)
+        # A part of a concatenation takes the format of the whole.
+        return _converted(Value(constant), type_, None)
+
+    def _integer(self, op: Op, values: Sequence[Value]) -> Value:
+        """An op without weights from int8 to int8, with the factors and the order of operations of kernels/csrc/ac_kernels.h."""
+        quantizer = self.quantizers[op.name]
+        bounds = clipping(op.activation, quantizer)
+        unit = 1.0 if bounds is None else quantizer.scale
+        bare = replace(op, attributes={**op.attributes, "activation": Activation()})
+        first, factor = values[0].data, values[0].scale / unit
+        if op.kind == "mul":
+            y = first.mul(values[1].data).mul_(factor * values[1].scale)
+        elif op.kind in ("avg_pool", "adaptive_avg_pool"):
+            y = run_op(bare, [first], {}).mul_(factor)
+        elif op.kind == "affine":
+            weight, bias = f"{op.name}.weight", f"{op.name}.bias"
+            y = run_op(bare, [first], {weight: self.network.tensors[weight] * factor, bias: self.network.tensors[bias] / unit})
+        elif op.kind == "pad":
+            value = op.attributes["value"] / unit
+            y = run_op(replace(bare, attributes={**bare.attributes, "value": value}), [first * factor], {})
+        else:
+            y = run_op(bare, [value.data * (value.scale / unit) for value in values], {})
+        if bounds is None:
+            return _quantized(apply_activation(op.activation, y), quantizer)
+        return Value(y.clamp_(*bounds).round_(), quantizer.scale, "int8")
 
     def _layer(self, op: Op, value: Value, correct: Correct | None) -> Value:
         type_ = self.types[op.name]
@@ -115,13 +142,25 @@ class Candidate:
             y = correct(op, y, scale)
         if quantizer is None:
             return _rounded(apply_activation(op.activation, y), stored)
-        bounds = _clipping(op.activation, quantizer)
+        bounds = clipping(op.activation, quantizer)
         if bounds is None:
             return _quantized(apply_activation(op.activation, y.mul_(scale)), quantizer)
         return Value(y.clamp_(*bounds).round_(), scale, "int8")
 
 
-def _clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, float] | None:
+def constant_quantizer(constant: torch.Tensor) -> Quantizer:
+    """The int8 format of a constant that an int8 op reads: all of its range."""
+    low, high = min(float(constant.min()), 0.0), max(float(constant.max()), 0.0)
+    scale = (high - low) / 255
+    return Quantizer(scale, round(-128 - low / scale)) if scale > 0 else Quantizer(1.0, 0)
+
+
+def integer_constant(constant: torch.Tensor) -> Value:
+    """A constant as an int8 add or mul reads it."""
+    return _quantized(constant, constant_quantizer(constant))
+
+
+def clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, float] | None:
     """Range of an int8 output in units, when the activation only clips; None when it bends."""
     low, high = -128.0 - quantizer.zero_point, 127.0 - quantizer.zero_point
     if activation.name == "none":
@@ -136,7 +175,7 @@ def _clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, floa
 
 def _quantized(real: torch.Tensor, quantizer: Quantizer) -> Value:
     low, high = -128.0 - quantizer.zero_point, 127.0 - quantizer.zero_point
-    return Value((real / quantizer.scale).round_().clamp_(low, high), quantizer.scale, "int8")
+    return Value((real * (1.0 / quantizer.scale)).round_().clamp_(low, high), quantizer.scale, "int8")
 
 
 def _rounded(real: torch.Tensor, type_: DataType) -> Value:
@@ -144,7 +183,7 @@ def _rounded(real: torch.Tensor, type_: DataType) -> Value:
 
 
 def _converted(value: Value, type_: DataType, quantizer: Quantizer | None) -> Value:
-    """`value` as an op of type `type_` reads it. A constant has no quantizer: it is folded into the op at full precision."""
+    """`value` as an op of type `type_` reads it; without a quantizer at full precision instead of in int8."""
     if value.type == type_:
         return value
     if type_ == "int8" and quantizer is not None:

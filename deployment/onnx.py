@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ..compressors.candidate import Candidate
+from ..compressors.candidate import Candidate, integer_constant
 from ..compressors.quantization import Quantizer, codes, to_half
 from ..files import replacing
 from ..spaces.datatypes import MOVES, DataType, output_type
@@ -213,6 +213,8 @@ class _Writer:
     def _converted(self, name: str, type_: DataType) -> _Stored:
         if name not in self.stored:
             value = self.network.tensors[name].unsqueeze(0)
+            if type_ == "int8" and any(name in op.inputs and op.kind in ("add", "mul") for op in self.network.ops):
+                value = integer_constant(value).real
             return _Stored(self.real(name, value.half() if type_ == "fp16" else value), type_)
         source, quantizer = self.stored[name], self.candidate.quantizers.get(name)
         if source.type == type_:

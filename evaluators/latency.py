@@ -387,13 +387,17 @@ class LatencyEvaluator:
             plane = self._plane("pool", first, op.name, kept)
             kernel = op.attributes.get("kernel", (-(-plane.in_height // plane.out_height), -(-plane.in_width // plane.out_width)))
             return replace(plane, kernel=tuple(kernel), stride=tuple(op.attributes.get("stride", kernel)))
-        if op.kind in ("add", "mul", "affine"):
+        if op.kind == "affine":
+            plane = self._plane("depthwise", first, op.name, kept)
+            return replace(plane, groups=plane.in_channels)
+        if op.kind in ("add", "mul"):
             smallest = min(computed, key=lambda name: math.prod(self.network.shapes[name]), default=first)
             plane = self._plane("add" if op.kind == "add" else "mul", first, op.name, kept)
             if len(op.inputs) > len(computed) or math.prod(self.network.shapes[smallest]) < math.prod(self.network.shapes[first]):
                 return replace(plane, in_height=1, in_width=1)
             return plane
-        return self._plane("activation" if op.kind == "activation" else "copy", first, op.name, kept)
+        kinds: dict[str, KernelOp] = {"activation": "activation", "permute": "gather", "pad": "gather"}
+        return self._plane(kinds.get(op.kind, "copy"), first, op.name, kept)
 
     def bend_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry | None:
         """Geometry of the activation fused into an op if it bends, so that it costs as much as one on its own; else None.

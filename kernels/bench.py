@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import UserError
 from . import toolchain
 from .core_model import kernel_name
 from .devices import ARM_PARTS, ConnectionLost, Device, DeviceInfo, open_transport
-from .geometry import Geometry
+from .geometry import Geometry, KernelOp
 from .jobs import Job, job_of
 from .table import (
     LatencyTable,
@@ -98,18 +98,15 @@ def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settin
     Raises:
         UserError: no such device or CPU, it is not the target's, it is an emulator, it was lost, or the file cannot be written.
     """
-    url = _url(target, settings.device)
+    url = device_url(target, settings.device)
     path = measured_path(target, core)
     with measured_writer(path, target, core) as writer, Device(open_transport(url)) as device:
         info = device.describe()
         url = device.transport.url
         refuse_emulators(url, info)
         cpu = choose_cpu(url, info, target, core, settings.cpu)
-        _check_features(url, info, core)
-        triple, name = (
-            (toolchain.HOST, "native") if url == "local" else toolchain.names_for(info.machine, core.model, core.features)
-        )
-        device.put(toolchain.build(triple, name, product="bench"), _PROGRAM)
+        check_features(url, info, core)
+        device.put(build_for(url, info, core, "bench"), _PROGRAM)
         known = _check_header(next(iter(device.run(f"./{_PROGRAM}", "list")), ""), url, info)
         outcome = Outcome(url, info, cpu)
         todo, reference = _todo(keys, known, path, info, settings.again, outcome)
@@ -118,7 +115,12 @@ def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settin
     return outcome
 
 
-def _url(target: Target, device: str | None) -> str:
+def device_url(target: Target, device: str | None) -> str:
+    """How to reach a target: as asked for, or as its file says.
+
+    Raises:
+        UserError: the file does not say, or it is this computer and another was asked for.
+    """
     url = device if device is not None else target.transport
     if url == "none":
         raise UserError(f"the file of target {target.name} does not say how to reach it: add --device adb:// or ssh://USER@HOST.")
@@ -171,7 +173,17 @@ def choose_cpu(url: str, info: DeviceInfo, target: Target, core: Core, wanted: i
     return wanted
 
 
-def _check_features(url: str, info: DeviceInfo, core: Core) -> None:
+def build_for(url: str, info: DeviceInfo, core: Core, product: toolchain.Product) -> Path:
+    """A program with the kernels that are used on that core of a device; errors as in `toolchain.build`."""
+    local = (toolchain.HOST, "native")
+    triple, name = local if url == "local" else toolchain.names_for(info.machine, core.model, core.features)
+    return toolchain.build(triple, name, product=product)
+
+
+def check_features(url: str, info: DeviceInfo, core: Core) -> None:
+    """Raises:
+    UserError: a device lacks an instruction set of the target's core.
+    """
     lacking = [name for name in core.features if _FEATURES[name] not in info.features]
     if info.machine == "aarch64" and lacking:
         raise UserError(f"{url} has no {', '.join(lacking)}, which core {core.name} has: choose the target of this device.")
@@ -320,7 +332,7 @@ def general_grid(table: LatencyTable) -> tuple[RowKey, ...]:
                     "depthwise", count, count, pixels, pixels, small, small, (size, size), (stride, stride), groups=count
                 )
                 keys += _weighted(table, geometry)
-            plain: tuple[Literal["add", "activation", "copy", "convert"], ...] = ("add", "activation", "copy", "convert")
+            plain: tuple[KernelOp, ...] = ("add", "activation", "copy", "gather", "convert")
             keys += [key for op in plain for key in _weightless(table, Geometry(op, count, count, *plane))]
             keys += _weightless(table, Geometry("mul", count, count, 1, 1, pixels, pixels))
             keys += _weightless(table, Geometry("global_pool", count, count, pixels, pixels, 1, 1))

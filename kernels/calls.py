@@ -291,6 +291,31 @@ def pool(
     return _checked(Call(f"{_type_name(x)}_{op}", problem, x))
 
 
+def gather(x: NDArray[Any], indices: NDArray[np.int32], channels: int, fill: float = 0.0) -> Call:
+    """A tensor whose elements are elements of another, in any order.
+
+    Args:
+        x: input planes.
+        indices: shape (channels, pixels): for every element of the output the (channel * pixels + pixel) of the input that it
+            is a copy of, or a negative number for `fill`.
+        channels: of x.
+        fill: a real number, or the code of int8 tensors.
+
+    Raises:
+        UserError: arrays that do not fit together.
+    """
+    problem = _problem(len(indices), channels, x, (1, x.shape[1]), (1, indices.shape[1]), None)
+    order = indices
+    if x.dtype == TYPES["s8"]:
+        # What numbers say of planes is translated to quads.
+        channel, pixel = np.divmod(indices, x.shape[1])
+        in_quads = (channel // QUAD * x.shape[1] + pixel) * QUAD + channel % QUAD
+        padded = np.pad(np.where(indices < 0, -1, in_quads), ((0, -len(indices) % QUAD), (0, 0)), constant_values=-1)
+        order = padded.reshape(-1, QUAD, indices.shape[1]).transpose(0, 2, 1)
+    flat = np.ascontiguousarray(order, np.int32).reshape(-1)
+    return _checked(Call(f"{_type_name(x)}_gather", replace(problem, low=float(fill)), x, indices=flat))
+
+
 def _pooled(size: int, padding: int, reach: int, stride: int, ceil_mode: bool) -> int:
     """Outputs along one side; a window may not begin behind the input and its left padding."""
     left = size + 2 * padding - reach

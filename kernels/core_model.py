@@ -61,6 +61,7 @@ _ELEMENTWISE = {
     "mul": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
     "activation": {"fp32": 24.0, "fp16": 44.0, "int8": 0.0},
     "copy": {"fp32": 2.0, "fp16": 2.0, "int8": 0.0},
+    "gather": {"fp32": 16.0, "fp16": 32.0, "int8": 64.0},  # four for every element
     "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 80.0},
     "global_pool": {"fp32": 2.0, "fp16": 4.0, "int8": 6.0},
 }
@@ -404,6 +405,8 @@ def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[flo
         compute = elements * size / core.vector_bytes * _ELEMENTWISE[geometry.op][dtype] / core.vector_ops
     if geometry.op in ("add", "mul"):
         read += written  # the other operand, which has the result's shape
+    elif geometry.op == "gather":
+        read += written * 4 / size  # the offsets
     elif geometry.op == "convert":
         read *= (2 if dtype == "fp32" else 4) / size  # a Geometry does not tell the source type: the widest likely one
     return compute, _data_cycles(read + written, core)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-KernelOp = Literal["conv", "depthwise", "linear", "add", "mul", "pool", "global_pool", "activation", "copy", "convert"]
+KernelOp = Literal["conv", "depthwise", "linear", "add", "mul", "pool", "global_pool", "activation", "copy", "gather", "convert"]
 
 
 @dataclass(frozen=True, order=True)
@@ -15,7 +15,8 @@ class Geometry:
     Attributes:
         op: `conv` is any convolution with more than one input channel per group (1x1 included); `linear` is a matrix by
             `out_width` columns (1 for a plain linear); `mul` with `in_height` 1 broadcasts a per-channel gate over a plane;
-            `copy` moves data (concatenation, permute, explicit padding); `convert` changes the data type of a tensor.
+            `copy` moves planes (concatenation), `gather` single elements (permute, explicit padding); `convert` changes the data
+            type of a tensor.
         in_channels, out_channels: over all groups.
         kernel, stride, dilation: height, width.
     """

@@ -90,7 +90,7 @@ def _sizes(geometry: Geometry) -> Problem:
     )
     return Problem(
         rows=geometry.out_channels,
-        columns=geometry.in_channels if geometry.op in ("conv", "linear") else geometry.out_channels,
+        columns=geometry.in_channels if geometry.op in ("conv", "linear", "gather") else geometry.out_channels,
         x_height=height,
         x_width=width,
         y_height=out_height,

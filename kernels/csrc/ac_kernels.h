@@ -5,7 +5,7 @@
  *   matrix      y[row] = act(bias[row] + sum over window and column of weight * x), a convolution of any kernel, stride, padding
  *               and dilation; 1x1 and linear are the case with a window of one (tokens are pixels). Groups are packed as blocks.
  *   depthwise   the same with one input channel for every output channel
- *   elementwise add, mul, activation; pool; convert; copy
+ *   elementwise add, mul, activation; pool; convert; copy; gather
  *
  * Sizes. `rows` are output channels, `columns` input channels. x is x_height * x_width pixels a plane, y is y_height * y_width.
  * Output pixel (i, j) reads input rows i * stride - pad_top + k * dilation. What lies outside of x is padding, on all four sides:
@@ -72,7 +72,7 @@ typedef struct {
   int64_t activation;
   int64_t x_zero_point, x2_zero_point, y_zero_point;
 
-  float low, high;                   /* AC_CLAMP: real numbers; for s8 output, codes within [-128, 127] */
+  float low, high;                   /* AC_CLAMP, and gather's fill: real numbers; for s8 output, codes within [-128, 127] */
   float slope;
   float x_scale, x2_scale, y_inverse_scale;
 
@@ -89,7 +89,7 @@ typedef struct {
 } ac_lengths;
 
 typedef enum { AC_F32, AC_F16, AC_S8 } ac_type;
-typedef enum { AC_MATRIX, AC_DEPTHWISE, AC_BINARY, AC_UNARY, AC_POOL, AC_GLOBAL_POOL } ac_op;
+typedef enum { AC_MATRIX, AC_DEPTHWISE, AC_BINARY, AC_UNARY, AC_POOL, AC_GLOBAL_POOL, AC_GATHER } ac_op;
 
 typedef void ac_function(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch);
 
@@ -112,11 +112,12 @@ AC_EXPORT const ac_kernel *ac_find(const char *name);
 /* The name of kernel 0 <= number < ac_kernel_count. */
 AC_EXPORT const char *ac_kernel_name(int64_t number);
 
-/* Entries of `offsets`: kept blocks of a sparse kernel (`blocks`), positions of the window for every other. */
+/* Entries of `offsets`: kept blocks of a sparse kernel or indices of a gather (`blocks`), positions of the window for others. */
 AC_EXPORT int64_t ac_offset_count(const ac_kernel *kernel, const ac_problem *p, int64_t blocks);
 
-/* Fill `offsets`, which the caller then puts into the problem. A dense kernel's indices are not read. A sparse kernel's index says
- * which block of columns: (window row * kernel_width + window column) * ceil(columns / block_columns) + block of columns. */
+/* Fill `offsets`, which the caller then puts into the problem. A dense kernel's indices are not read; those of gather are its offsets.
+ * A sparse kernel's index says which block of columns: (window row * kernel_width + window column) * ceil(columns / block_columns)
+ * + block of columns. */
 AC_EXPORT void ac_offsets(const ac_kernel *kernel, const ac_problem *p, const int32_t *indices, int64_t blocks,
                           int32_t *offsets);
 

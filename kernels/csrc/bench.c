@@ -154,6 +154,16 @@ static void choose_blocks(job *j, double zeros, int64_t groups) {
   }
 }
 
+/* What a gather reads: x across its channels, as a permutation would. */
+static void choose_elements(job *j) {
+  const ac_lengths n = ac_required(j->kernel, &j->problem, 0);
+  const int64_t size = j->kernel->x_type == AC_F32 ? 4 : j->kernel->x_type == AC_F16 ? 2 : 1;
+  const int64_t elements = n.x / size, plane = j->problem.x_plane, planes = elements / plane;
+  j->blocks = n.indices / (int64_t)sizeof(int32_t);
+  j->indices = allocate(n.indices);
+  for (int64_t i = 0; i < j->blocks; i++) j->indices[i] = (int32_t)((i % planes * plane + i / planes % plane) % elements);
+}
+
 /* Parse a line; NULL, or what is wrong with it. */
 static const char *read_job(char *line, job *j, double *zeros, int64_t *groups) {
   memset(j, 0, sizeof *j);
@@ -343,6 +353,7 @@ int main(int argc, char **argv) {
     int64_t groups = 1;
     const char *wrong = read_job(line, &j, &zeros, &groups);
     if (wrong == NULL && j.kernel->sparse) choose_blocks(&j, zeros, groups);
+    if (wrong == NULL && j.kernel->op == AC_GATHER) choose_elements(&j);
     if (wrong == NULL) wrong = make_sets(&j, cache);
     if (wrong != NULL) printf("{\"job\": %lld, \"error\": \"%s\"}\n", (long long)number, wrong);
     else time_job(number, &j, milliseconds);

@@ -11,7 +11,8 @@
   X(name##_copy, AC_UNARY, type, type, 0, 0, 0, 0)             \
   X(name##_max_pool, AC_POOL, type, type, 0, 0, 0, 0)          \
   X(name##_avg_pool, AC_POOL, type, type, 0, 0, 0, 0)          \
-  X(name##_global_pool, AC_GLOBAL_POOL, type, type, 0, 0, 0, 0)
+  X(name##_global_pool, AC_GLOBAL_POOL, type, type, 0, 0, 0, 0) \
+  X(name##_gather, AC_GATHER, type, type, 0, 0, 0, 0)
 
 #define AC_KERNEL_LIST(X)                                   \
   X(f32_dense, AC_MATRIX, AC_F32, AC_F32, 4, 1, 0, 32)         \
@@ -57,6 +58,11 @@ static int between(int64_t low, int64_t value, int64_t high) { return low <= val
 static int64_t planes(ac_type type, int64_t channels) { return type == AC_S8 ? (channels + 3) / 4 : channels; }
 static int64_t pixel_bytes(ac_type type) { return type == AC_S8 ? 4 : BYTES[type]; }
 
+/* Elements of a tensor in memory, pad lanes and gaps included. */
+static int64_t elements(ac_type type, int64_t channels, int64_t plane) {
+  return planes(type, channels) * plane * pixel_bytes(type) / BYTES[type];
+}
+
 /* Blocks of columns: what an index counts. */
 static int64_t inputs(const ac_kernel *kernel, const ac_problem *p) {
   return p->kernel_height * p->kernel_width * (up(p->columns, kernel->block_columns) / kernel->block_columns);
@@ -71,10 +77,14 @@ const ac_kernel *ac_find(const char *name) {
 const char *ac_kernel_name(int64_t number) { return ac_kernels[number].name; }
 
 int64_t ac_offset_count(const ac_kernel *kernel, const ac_problem *p, int64_t blocks) {
-  return kernel->sparse ? blocks : p->kernel_height * p->kernel_width;
+  return kernel->sparse || kernel->op == AC_GATHER ? blocks : p->kernel_height * p->kernel_width;
 }
 
 void ac_offsets(const ac_kernel *kernel, const ac_problem *p, const int32_t *indices, int64_t blocks, int32_t *offsets) {
+  if (kernel->op == AC_GATHER) {
+    memcpy(offsets, indices, (size_t)blocks * sizeof *offsets);
+    return;
+  }
   const ac_view view = ac_view_of(p);
   const int64_t columns = kernel->op == AC_MATRIX ? up(p->columns, kernel->block_columns) / kernel->block_columns : 1;
   const int64_t count = ac_offset_count(kernel, p, blocks);
@@ -117,6 +127,7 @@ ac_lengths ac_required(const ac_kernel *kernel, const ac_problem *p, int64_t blo
     lengths.counts = kernel->sparse ? groups * (int64_t)sizeof(int32_t) : 0;
     lengths.indices = kernel->sparse ? blocks * (int64_t)sizeof(int32_t) : 0;
   }
+  if (kernel->op == AC_GATHER) lengths.indices = elements(y_type, p->rows, p->y_plane) * (int64_t)sizeof(int32_t);
   if (kernel->op == AC_DEPTHWISE) {
     const int64_t window = p->kernel_height * p->kernel_width;
     lengths.weights = (integer ? rows * up(window, 2) : p->rows * window) * kernel->bits / 8;
@@ -140,6 +151,7 @@ static const char *check_sizes(const ac_kernel *kernel, const ac_problem *p) {
   if (p->x_height * p->x_width > LARGEST || p->y_height * p->y_width > LARGEST ||
       !between(p->x_height * p->x_width, p->x_plane, planes_most) || !between(p->y_height * p->y_width, p->y_plane, planes_most))
     return "a plane is out of range";
+  if (kernel->op == AC_GATHER) return NULL;
   const int64_t window = p->kernel_height * p->kernel_width;
   if (window > LARGEST / (up(p->rows, 4) * (kernel->op == AC_MATRIX ? up(p->columns, 4) : 1))) return "a window is out of range";
   const int64_t reach_rows = (p->kernel_height - 1) * p->dilation_height;
@@ -173,6 +185,7 @@ static const char *check_values(const ac_kernel *kernel, const ac_problem *p) {
   if (!between(-128, p->x_zero_point, 127) || !between(-128, p->x2_zero_point, 127) || !between(-128, p->y_zero_point, 127))
     return "a zero point is out of range";
   if (kernel->op != AC_BINARY && p->x2_plane != 0) return "this kernel has one input";
+  if (kernel->op == AC_GATHER && quantised && !(p->low >= -128.0f && p->low <= 127.0f)) return "a bound is out of range";
   const int copies = kernel->run == ac_s8_copy;
   if (!between(0, p->x_lane, 3 * copies) || !between(0, p->y_lane, 3 * copies)) return "a lane is out of range";
   if (!between(0, p->gate, kernel->op == AC_BINARY)) return "this kernel has no gate";
@@ -193,6 +206,12 @@ const char *ac_validate(const ac_kernel *kernel, const ac_problem *p, const ac_l
   const int64_t blocks = lengths->indices / (int64_t)sizeof(int32_t);
   const ac_lengths needed = ac_required(kernel, p, blocks);
   if (memcmp(&needed, lengths, sizeof needed) != 0) return "a buffer has the wrong length";
+  if (kernel->op == AC_GATHER) {
+    const int64_t last = elements(kernel->x_type, p->columns, p->x_plane) - 1;
+    for (int64_t n = 0; n < blocks; n++)
+      if (indices[n] > last) return "an index is out of range";
+    return NULL;
+  }
   if (!kernel->sparse) return NULL;
 
   const int64_t groups = up(p->rows, 4) / kernel->block_rows, most = inputs(kernel, p);

@@ -31,8 +31,9 @@ from .settings import Budget, SearchSettings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .api import Profile
+    from .api import Prepared, Profile
     from .kernels.bench import Outcome
+    from .spaces.plan import Plan
     from .tasks.task import Task
 
 DEFAULT_TASK, DEFAULT_TARGET = "efficientnet-lite0", "pixel7"
@@ -56,6 +57,10 @@ DataOption = Annotated[
 ]
 TargetOption = Annotated[str, typer.Option("--target", help="NAME (see `autocompress targets`) or TOML file.", metavar="TARGET")]
 CoreOption = Annotated[str | None, typer.Option("--core", help="Core of the target; its fastest one by default.", metavar="CORE")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="local, ssh://USER@HOST[:PORT] or adb://SERIAL; as the target says by default.", metavar="URL"),
+]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that holds the studies.", metavar="FOLDER")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and everything else to stderr.")]
 StudyArgument = Annotated[str, typer.Argument(help="Name of a study, or its folder.", metavar="STUDY")]
@@ -309,10 +314,7 @@ def targets() -> None:
 @app.command()
 def bench(
     target: TargetOption = DEFAULT_TARGET,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="local, ssh://USER@HOST[:PORT] or adb://SERIAL; as the target says by default.", metavar="URL"),
-    ] = None,
+    device: DeviceOption = None,
     task: TaskOption = DEFAULT_TASK,
     data: DataOption = None,
     core: CoreOption = None,
@@ -444,37 +446,104 @@ def _dense_latencies(task: Task, found: Profile) -> dict[str, Any]:
 def export(
     study: StudyArgument,
     trial: Annotated[int, typer.Option(help="Number of the trial, as in front.json.")],
-    to: Annotated[Path, typer.Option(help="Folder to write plan.json, weights.safetensors and model.onnx to.", metavar="FOLDER")],
+    to: Annotated[Path, typer.Option(help="Folder to write plan, weights, model.onnx and model.acm to.", metavar="FOLDER")],
     integer: Annotated[
         bool, typer.Option("--integer", help="Let ONNX Runtime use its integer kernels; on x86 without VNNI read docs/study.md.")
     ] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Write the network of any finished trial: plan, weights and ONNX model.
+    """Write the network of any finished trial: plan, weights, ONNX model, and the model file for the C runtime.
 
     Example: autocompress export efficientnet-lite0-pixel7-5ms --trial 42 --to exported
     """
-    from .api import prepare
-    from .kernels.targets import load_target
-    from .outcome import plan_path, write_artifact
-    from .spaces.plan import Plan
-    from .tasks.loader import load_task
+    from .outcome import write_network
 
     folder = _study_folder(study, results)
+    plan = _trial_plan(folder, trial)
+    console = Console()
+    prepared = _prepared(folder, console)
+    prepared.profile.space.consistent(dict(plan))
+    write_network(prepared, plan, to, integer)
+    console.print(f"wrote plan.json, weights.safetensors, model.onnx and model.acm to {to}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    study: StudyArgument,
+    trial: Annotated[int | None, typer.Option(help="Number of the trial, as in front.json; the best one by default.")] = None,
+    device: DeviceOption = None,
+    cpu: Annotated[int | None, typer.Option(help="Number of the CPU; the last one of the core's kind by default.")] = None,
+    repeat: Annotated[int, typer.Option(help="Runs that are timed.", min=1, max=100_000)] = 200,
+    times: Annotated[bool, typer.Option("--times/--no-times", help="Time it, or only compare outputs.")] = True,
+    results: ResultsOption = Path("results"),
+    json_: JsonOption = False,
+) -> None:
+    """Run a study's network on its device: are the outputs those that were evaluated, and the time the one that was predicted?
+
+    Exit code 1 if an op computes something else than the evaluated network.
+
+    Example: autocompress verify efficientnet-lite0-pixel7-5ms --device adb://
+    """
+    from .deployment.verify import verify as compare
+    from .outcome import MODEL, VERIFIED_SAMPLES
+    from .spaces.plan import Plan
+
+    folder = _study_folder(study, results)
+    best = folder / "best"
+    if trial is None and not (best / "plan.json").exists():
+        raise UserError(f"study {folder.name} has no best network: choose a --trial of its front.json.")
+    plan = Plan.from_json(_read_json(best / "plan.json")) if trial is None else _trial_plan(folder, trial)
+    artifact = best / MODEL if trial is None and (best / MODEL).exists() else None
+    console = Console(stderr=json_)
+    prepared = _prepared(folder, console)
+    prepared.profile.space.consistent(dict(plan))
+    latency = prepared.profile.latency
+    predicted = latency(plan)
+    with Phases(_Display(console)).phase("verify"):
+        found = compare(
+            prepared.evaluator.recovered(plan),
+            prepared.evaluator.samples[:VERIFIED_SAMPLES],
+            predicted,
+            latency.source,
+            prepared.target,
+            prepared.target.core(_read_json(folder / "settings.json")["core"]),
+            artifact=artifact,
+            device=device,
+            cpu=cpu,
+            repeat=repeat if times else 0,
+        )
+    if json_:
+        typer.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+    else:
+        from .reports.verification import print_verification
+
+        print_verification(found, console)
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+def _trial_plan(folder: Path, trial: int) -> Plan:
+    from .outcome import plan_path
+    from .spaces.plan import Plan
+
     path = folder / plan_path(trial)
     if not path.exists():
         raise UserError(f"study {folder.name} has no finished trial {trial}: see its front.json for the numbers there are.")
-    plan = Plan.from_json(_read_json(path))
+    return Plan.from_json(_read_json(path))
+
+
+def _prepared(folder: Path, console: Console) -> Prepared:
+    """What a study's search worked with, its layer database taken from the cache or built again."""
+    from .api import prepare
+    from .kernels.targets import load_target
+    from .tasks.loader import load_task
+
     begun = _read_json(folder / "settings.json")
-    console = Console()
     phases = Phases(_Display(console))
     with phases.phase("task"):
         loaded = load_task(begun["task"], Path(begun["data"]) if begun["data"] else None)
     settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
-    prepared = prepare(loaded, load_target(begun["target"]), settings, phases)
-    prepared.profile.space.consistent(dict(plan))
-    write_artifact(prepared.evaluator, plan, to, integer)
-    console.print(f"wrote {to / 'plan.json'}, {to / 'weights.safetensors'} and {to / 'model.onnx'}")
+    return prepare(loaded, load_target(begun["target"]), settings, phases)
 
 
 @app.command("run")

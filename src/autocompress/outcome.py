@@ -9,15 +9,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .api import HELD_OUT, Search, provenance
+from .api import HELD_OUT, Prepared, Search, provenance
 from .compressors.candidate import Candidate
 from .deployment.onnx import to_onnx
+from .deployment.program import program
 from .deployment.weights import save_weights
 from .errors import UserError
-from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import describe
 from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
 from .evaluators.size import size_bytes
+from .kernels.artifact import write_artifact
 from .progress import Update
 from .reports.folder import write_reports
 from .reports.result import DenseType, HistoryRow, LayerRow, OpRow, Point, StudyResult
@@ -26,6 +27,10 @@ from .spaces.option import Bits, Option
 from .spaces.plan import Plan
 from .tasks.task import evaluation_data
 
+#: The file of a network that the C runtime runs.
+MODEL = "model.acm"
+#: Inputs on which a network on a device is compared with the evaluated one.
+VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
 FINALISTS = 8
 
@@ -241,16 +246,17 @@ def _write(search: Search, result: StudyResult, plans: dict[int, Plan]) -> None:
         if not (folder / plan_path(number)).exists():
             plan.save(folder / plan_path(number))
     if result.best is not None:
-        write_artifact(search.prepared.evaluator, plans[result.best], folder / "best")
+        write_network(search.prepared, plans[result.best], folder / "best")
     write_reports(result, folder)
 
 
-def write_artifact(evaluator: PlanEvaluator, plan: Plan, folder: Path, integer: bool = False) -> None:
-    """Write a Plan, its network's weights and its ONNX model into `folder`; `integer` as for `to_onnx`."""
-    candidate = evaluator.recovered(plan)
+def write_network(prepared: Prepared, plan: Plan, folder: Path, integer: bool = False) -> None:
+    """Write a Plan, its network's weights, its ONNX model and its model file into `folder`; `integer` as for `to_onnx`."""
+    candidate = prepared.evaluator.recovered(plan)
     plan.save(folder / "plan.json")
     save_weights(candidate, folder / "weights.safetensors")
     to_onnx(candidate, folder / "model.onnx", integer)
+    write_artifact(program(candidate, {"task": prepared.task.name, "target": prepared.target.name}), folder / MODEL)
 
 
 def read_front(folder: Path) -> str:

@@ -68,7 +68,15 @@ def test_json_on_stdout_is_the_file_and_stderr_has_no_warnings(run: Run) -> None
 
 
 def test_every_file_is_there(run: Run) -> None:
-    for name in ("front.json", "front.csv", "report.html", "best/plan.json", "best/weights.safetensors", "best/model.onnx"):
+    for name in (
+        "front.json",
+        "front.csv",
+        "report.html",
+        "best/plan.json",
+        "best/weights.safetensors",
+        "best/model.onnx",
+        "best/model.acm",
+    ):
         assert (run.folder / name).stat().st_size > 0, name
     assert not list(run.folder.rglob("*.part"))
     with (run.folder / "front.csv").open() as file:
@@ -145,7 +153,12 @@ def test_export_of_another_trial(bounded: Run, command: Callable[..., Done], tmp
     point = next(point for point in bounded.points if point["trial"] != bounded.front["best"])
     done = command("export", "bounded", "--trial", point["trial"], "--to", tmp_path / "x", "--results", bounded.folder.parent)
     assert done.code == 0, done.err
-    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["model.onnx", "plan.json", "weights.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
+        "model.acm",
+        "model.onnx",
+        "plan.json",
+        "weights.safetensors",
+    ]
     assert json.loads((tmp_path / "x" / "plan.json").read_text()) == json.loads((bounded.folder / point["plan"]).read_text())
     refused = command("export", "bounded", "--trial", 999, "--to", tmp_path / "y", "--results", bounded.folder.parent)
     assert "no finished trial 999" in refused.message

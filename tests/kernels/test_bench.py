@@ -214,8 +214,8 @@ def test_wrong_cpus(found: DeviceInfo, core: str, cpu: int | None, words: str) -
 
 def test_a_device_that_lacks_instructions() -> None:
     with pytest.raises(UserError, match="has no dotprod, fp16, which core X1 has"):
-        bench._check_features("adb://x", dataclasses.replace(info(), features=("asimd",)), PIXEL7.core())
-    bench._check_features("adb://x", info(), PIXEL7.core())
+        bench.check_features("adb://x", dataclasses.replace(info(), features=("asimd",)), PIXEL7.core())
+    bench.check_features("adb://x", info(), PIXEL7.core())
 
 
 def test_emulators_are_refused() -> None:
@@ -353,6 +353,7 @@ def test_every_kernel_under_sanitizers(checked_program: Path, tmp_path: Path) ->
         Geometry("linear", 9, 6, 1, 1, 1, 1),
         Geometry("depthwise", 6, 6, *small, kernel=(3, 3), stride=(2, 2), groups=6),
         *(Geometry(op, 6, 6, *plane) for op in ("add", "mul", "activation", "copy", "convert")),
+        Geometry("gather", 6, 5, 9, 7, 8, 11),
         Geometry("mul", 6, 6, 1, 1, 9, 7),
         Geometry("pool", 6, 6, 8, 8, 4, 4, (2, 2), (2, 2)),
         Geometry("global_pool", 6, 6, 9, 7, 1, 1),

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from autocompress.errors import UserError
 from autocompress.kernels.arithmetic import ACTIVATIONS, bend, fma, quantise, requantise
-from autocompress.kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, layer, pool
+from autocompress.kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, gather, layer, pool
 from autocompress.kernels.native import Library, Prepared, host_library, read_outputs, run, write_jobs
 from autocompress.kernels.packing import (
     KERNELS,
@@ -405,6 +406,20 @@ def convert_case(source: TypeName, to: TypeName, spec: Op) -> Case:
     return Case(call, r.astype(TYPES[to]).astype(np.float64), np.full(r.shape, 1e-7))
 
 
+def gather_case(dtype: TypeName, channels: int, pixels: int, shape: tuple[int, int], gap: int, seed: int) -> Case:
+    """Elements of x anywhere in y, some more than once and some not at all, and about a fifth of y filled."""
+    rng = np.random.default_rng(seed)
+    x = tensor(rng, dtype, channels, pixels, gap)
+    indices = rng.integers(0, channels * pixels, shape)
+    values = x.values + (x.format.zero_point if x.format is not None else 0)
+    fill = float(rng.integers(-128, 128)) if dtype == "s8" else 0.375
+    filled = rng.random(shape) < 0.2
+    expected = np.where(filled, fill, values.reshape(-1)[indices])
+    own = np.where(filled, -1, indices // pixels * (pixels + gap) + indices % pixels)
+    call = gather(x.planes, own.astype(np.int32), channels, fill)
+    return Case(call, expected.astype(TYPES[dtype]), None)
+
+
 activations = st.sampled_from(["none", "relu", "clamp", *ACTIVATIONS[2:]])
 densities = st.sampled_from([0.0, 0.02, 0.3, 0.7, 1.0])
 channels = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 12, 17, 33])
@@ -556,6 +571,26 @@ def test_conversion_equals_numpy(source: TypeName, to: TypeName, channels: int, 
     case.check(filled(case), 0x55)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f16", "s8"])
+@deterministic
+@given(
+    channels=st.integers(1, 9),
+    pixels=st.integers(1, 12),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 12)),
+    gap=gaps,
+    seed=seeds,
+)
+def test_gather_equals_numpy(dtype: TypeName, channels: int, pixels: int, shape: tuple[int, int], gap: int, seed: int) -> None:
+    case = gather_case(dtype, channels, pixels, shape, gap, seed)
+    case.check(filled(case))
+
+
+def test_a_gather_reads_nothing_beyond_its_input() -> None:
+    call = gather(np.zeros((2, 3), np.float32), np.full((2, 2), 6, np.int32), 2)
+    with pytest.raises(UserError, match="an index is out of range"):
+        run(call)
+
+
 #: Shapes for builds that take longer to run: every tile width and tail of every machine, and the windows of real layers.
 SHAPES = (
     Layer(1, 1, (1, 1)),
@@ -599,7 +634,8 @@ def all_cases() -> list[Case]:
     types: list[TypeName] = ["f32", "f16", "s8"]
     ops = [op_case(dtype, replace(spec, seed=seed)) for dtype in types for seed, spec in enumerate(OPS)]
     conversions = [convert_case(*types, Op("convert", 7, (3, 7), gap=gap)) for types in CONVERSIONS for gap in (0, 2)]
-    return layers + ops + conversions
+    gathers = [gather_case(dtype, 5, 6, (7, 11), 1, 0) for dtype in types]
+    return layers + ops + conversions + gathers
 
 
 @pytest.mark.parametrize(("cpu", "flags"), [("baseline", ()), ("native", ("-DAC_F32_LANES=16",))])

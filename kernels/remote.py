@@ -1,0 +1,147 @@
+"""A model file on a device: its outputs there, and how long it takes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from .bench import build_for, check_features, choose_cpu, device_url, refuse_emulators
+from .devices import Device, open_transport
+from .targets import Core, Target
+
+_PROGRAM, _MODEL, _INPUT, _OUTPUT = "acrun", "model.acm", "input", "output"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Microseconds of many runs: the median, and the 10th and 90th percentile."""
+
+    microseconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """One step of a model file, timed by itself."""
+
+    name: str
+    kernel: str
+    microseconds: float
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """What a model file did on a device.
+
+    Attributes:
+        url, product, cpu: where.
+        outputs: float32, shape (samples, *output shape).
+        whole: time of one run; None when it was not timed.
+        steps: times of the steps; empty when they were not timed.
+    """
+
+    url: str
+    product: str
+    cpu: int
+    outputs: NDArray[np.float32]
+    whole: Timing | None
+    steps: tuple[StepTiming, ...]
+
+
+def run_on_device(
+    target: Target,
+    core: Core,
+    model: Path,
+    inputs: NDArray[np.float32],
+    output_shape: tuple[int, ...],
+    *,
+    device: str | None = None,
+    cpu: int | None = None,
+    repeat: int = 200,
+) -> DeviceRun:
+    """Run a model file for some samples, then time it on one CPU.
+
+    Args:
+        inputs: shape (samples, *input shape), at least one sample.
+        output_shape: of one sample.
+        device: URL; by default as the target says.
+        cpu: by default the last one of the core's kind.
+        repeat: runs that are timed; 0 times nothing.
+
+    Raises:
+        UserError: no such device or CPU, it is not the target's, or it is an emulator and was to be timed; or the model cannot
+            run there.
+    """
+    url = device_url(target, device)
+    with Device(open_transport(url)) as there, tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        info = there.describe()
+        if repeat:
+            refuse_emulators(there.url, info)
+        chosen = choose_cpu(there.url, info, target, core, cpu)
+        check_features(there.url, info, core)
+        there.put(build_for(url, info, core, "acrun"), _PROGRAM)
+        there.put(model, _MODEL)
+        outputs = []
+        for sample in inputs:
+            path = Path(folder) / _INPUT
+            path.write_bytes(np.ascontiguousarray(sample, "<f4").tobytes())
+            there.put(path, _INPUT)
+            header = _lines(there, _MODEL, _INPUT, _OUTPUT, "--cpu", str(chosen))[0]
+            _check_header(header, there.url, info.machine, timed=repeat > 0)
+            outputs.append(_fetched(there, output_shape))
+        whole: Timing | None = None
+        steps: tuple[StepTiming, ...] = ()
+        if repeat:
+            timed = ("--repeat", str(repeat), "--cpu", str(chosen))
+            _, run = _lines(there, _MODEL, *timed)
+            whole = _timing(run["run"])
+            _, _, *rows = _lines(there, _MODEL, "--profile", *timed)
+            steps = tuple(StepTiming(str(row["name"]), str(row["kernel"]), float(row["us"])) for row in rows)
+        return DeviceRun(there.url, info.product or info.machine, chosen, np.stack(outputs), whole, steps)
+
+
+def _lines(there: Device, *words: str) -> list[Mapping[str, Any]]:
+    """What acrun prints."""
+    values = [_value(line, there.url) for line in there.run(f"./{_PROGRAM}", *words, "--json")]
+    if len(values) < 2 or "run" not in values[1]:
+        raise UserError(f"the program on {there.url} ended too early: run it again.")
+    return values
+
+
+def _value(line: str, url: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"the program on {url} prints {line[:80]!r}, which is no result: run it again.")
+    return value
+
+
+def _check_header(header: Mapping[str, Any], url: str, machine: str, timed: bool) -> None:
+    emulated = header.get("machine") != machine or not header.get("vdso")
+    if timed and emulated:
+        raise UserError(f"{url} runs programs in an emulator: its times mean nothing; add --no-times, or use the real device.")
+
+
+def _fetched(there: Device, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    try:
+        content = base64.b64decode("".join(line.strip() for line in there.run("base64", _OUTPUT)), validate=True)
+        return np.frombuffer(content, "<f4").reshape(shape).astype(np.float32)
+    except (binascii.Error, ValueError) as error:
+        raise UserError(f"the output on {there.url} cannot be read ({error}): run the same command again.") from error
+
+
+def _timing(value: Any) -> Timing:
+    return Timing(float(value["us"]), float(value["low"]), float(value["high"]))
