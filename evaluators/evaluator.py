@@ -18,7 +18,7 @@ from ..spaces.network import INPUT, Network
 from ..spaces.option import Option
 from ..spaces.plan import Plan
 from ..spaces.remove_channels import remove_channels
-from .loss import divergence, memory_format
+from .loss import divergence, memory_format, typical_divergence
 from .prefix_cache import PrefixCache
 
 
@@ -74,8 +74,13 @@ class PlanEvaluator:
         """The loss of a Plan; each Plan is computed once."""
         if plan not in self._losses:
             with torch.inference_mode():
-                self._losses[plan] = self._loss(plan)
+                self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
         return self._losses[plan]
+
+    def typical_loss(self, plan: Plan) -> float:
+        """The geometric mean of the samples' losses under a Plan."""
+        with torch.inference_mode():
+            return typical_divergence(self.dense_outputs, self._outputs(plan))
 
     def with_more(self, inputs: torch.Tensor) -> PlanEvaluator:
         """An evaluator on these inputs beside its own; what this one keeps of prefixes makes room for it."""
@@ -87,7 +92,8 @@ class PlanEvaluator:
         """Losses that were computed before, on the same samples: they are not computed again."""
         self._losses.update(losses)
 
-    def _loss(self, plan: Plan) -> float:
+    def _outputs(self, plan: Plan) -> torch.Tensor:
+        """What the network that a Plan means gives for the samples, after its statistics correction, which is kept."""
         candidate = self.candidate(plan)
         correction = StatisticsCorrection(self._kept_moments(plan))
         start, values = self._cache.longest(plan)
@@ -108,13 +114,13 @@ class PlanEvaluator:
                     values.pop(name, None)
             self._cache.store(position, plan, values)
         self._corrections[plan] = correction
-        return divergence(self.dense_outputs, candidate.finish(values[candidate.network.output]))
+        return candidate.finish(values[candidate.network.output])
 
     def recovered(self, plan: Plan) -> Candidate:
         """The network that a Plan means, with the statistics correction for the samples folded in."""
         with torch.inference_mode():
             if plan not in self._corrections:
-                self._losses[plan] = self._loss(plan)
+                self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
             return fold(self.candidate(plan), self._corrections[plan])
 
     def shape(self, plan: Plan) -> Network:

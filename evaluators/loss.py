@@ -38,6 +38,20 @@ def divergence(dense: torch.Tensor, compressed: torch.Tensor) -> float:
     return float((compressed - dense).square().sum() / centred.clamp_min(1e-12))
 
 
+def typical_divergence(dense: torch.Tensor, compressed: torch.Tensor) -> float:
+    """The geometric mean over samples of what `divergence` is the mean of: few hard samples do not decide it.
+
+    Args:
+        dense, compressed: outputs, shape (samples, ...).
+    """
+    if is_distribution(dense):
+        each = F.kl_div(compressed.log_softmax(1), dense.log_softmax(1), reduction="none", log_target=True).sum(1)
+    else:
+        centred = (dense - dense.mean(0, keepdim=True)).square().sum()
+        each = (compressed - dense).square().flatten(1).sum(1) / centred.clamp_min(1e-12)
+    return float(each.clamp_min(1e-9).log().mean().exp())
+
+
 def outputs(model: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
     """The model's outputs for all `inputs`, in batches small enough to stay in cache."""
     with torch.inference_mode():

@@ -8,6 +8,8 @@ from .problem import Problem
 
 #: Uniform share of removed weights or channels, when there is no budget to meet.
 UNIFORM_SHARES = (0.25, 0.5)
+#: Name of the solver's Plan for the budget.
+PLAIN_SOLVER = "plain solver"
 
 
 def baselines(problem: Problem, budget_ms: float | None) -> dict[str, Plan]:
@@ -33,13 +35,13 @@ def baselines(problem: Problem, budget_ms: float | None) -> dict[str, Plan]:
     if budget_ms is not None:
         proposal = problem.solve(budget_ms)
         if proposal is not None:
-            plans["plain solver"] = proposal.plan
+            plans[PLAIN_SOLVER] = proposal.plan
     else:
         fastest, dense = problem.fastest().ms, problem.latency.ms(problem.base)
         for share in (0.25, 0.5, 0.75):
             proposal = problem.solve(fastest + share * (dense - fastest))
             if proposal is not None:
-                plans[f"plain solver {proposal.ms:.3g} ms"] = proposal.plan
+                plans[f"{PLAIN_SOLVER} {proposal.ms:.3g} ms"] = proposal.plan
     return plans
 
 
