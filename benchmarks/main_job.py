@@ -45,6 +45,7 @@ def run(options: list[str], folder: Path, study: str) -> dict[str, Any]:
     phases = result["provenance"]["seconds"]
     useful = (
         phases["layer database"]
+        + phases["activation ranges"]  # a part of the database
         + phases["error table"]
         + phases["evaluating trials"]
         + phases["finalists"]

@@ -31,6 +31,7 @@ class PlanEvaluator:
         database: holds every (Layer, Option) that the Plans use.
         quantizers: of every tensor of the network.
         samples: inputs, shape (samples, ...).
+        prefix_bytes: memory for what Plans may share.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PlanEvaluator:
         database: LayerDatabase,
         quantizers: Mapping[str, Quantizer],
         samples: torch.Tensor,
+        prefix_bytes: int = 650_000_000,
     ) -> None:
         self.network = network
         self.groups = tuple(groups)
@@ -47,7 +49,7 @@ class PlanEvaluator:
         self.quantizers = quantizers
         self.samples = samples.contiguous(memory_format=memory_format(samples))
         self.dense = dense_candidate(network)
-        self._cache = PrefixCache(network)
+        self._cache = PrefixCache(network, prefix_bytes)
         self._losses: dict[Plan, float] = {}
         self._corrections: dict[Plan, StatisticsCorrection] = {}
 
@@ -83,10 +85,10 @@ class PlanEvaluator:
             return typical_divergence(self.dense_outputs, self._outputs(plan))
 
     def with_more(self, inputs: torch.Tensor) -> PlanEvaluator:
-        """An evaluator on these inputs beside its own; what this one keeps of prefixes makes room for it."""
+        """An evaluator on these inputs beside its own, for Plans that share little; this one's prefixes make room for it."""
         self._cache.clear()
         samples = torch.cat([self.samples, inputs])
-        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples)
+        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples, prefix_bytes=0)
 
     def remember(self, losses: Mapping[Plan, float]) -> None:
         """Losses that were computed before, on the same samples: they are not computed again."""

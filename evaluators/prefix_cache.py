@@ -30,7 +30,7 @@ class PrefixCache:
         max_bytes: memory bound; the least recently used prefixes go first.
     """
 
-    def __init__(self, network: Network, max_bytes: int = 650_000_000) -> None:
+    def __init__(self, network: Network, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[Prefix, dict[str, Value]] = OrderedDict()

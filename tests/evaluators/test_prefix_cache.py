@@ -74,7 +74,7 @@ def test_the_loss_is_that_of_the_whole_network(tiny: Prepared, evaluator: PlanEv
 
 def test_the_oldest_prefixes_make_room(tiny: Prepared) -> None:
     network, space = tiny.profile.network, tiny.profile.space
-    whole = PrefixCache(network)
+    whole = PrefixCache(network, 10**9)
     assert whole.cuts
     position = min(whole.cuts)
     values = {name: Value(torch.zeros(2, *network.shapes[name])) for name in whole.cuts[position]}
@@ -94,7 +94,7 @@ def test_the_oldest_prefixes_make_room(tiny: Prepared) -> None:
 
 
 def test_nothing_is_kept_away_from_a_cut(tiny: Prepared) -> None:
-    cache = PrefixCache(tiny.profile.network)
+    cache = PrefixCache(tiny.profile.network, 10**9)
     elsewhere = next(position for position in range(len(tiny.profile.network.ops)) if position not in cache.cuts)
     cache.store(elsewhere, base(tiny.profile.space), {})
     assert cache.longest(base(tiny.profile.space)) == (-1, {})
@@ -108,5 +108,5 @@ def test_a_plan_is_computed_once_and_remembered(
     fresh = PlanEvaluator(evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples)
     fresh.remember({known: 0.25})
     assert fresh.loss(plan) == expected
-    monkeypatch.setattr(fresh, "_loss", lambda plan: pytest.fail("computed again"))
+    monkeypatch.setattr(fresh, "_outputs", lambda plan: pytest.fail("computed again"))
     assert (fresh.loss(plan), fresh.loss(known)) == (expected, 0.25)
