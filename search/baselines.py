@@ -8,6 +8,8 @@ from .problem import Problem
 
 #: Uniform share of removed weights or channels, when there is no budget to meet.
 UNIFORM_SHARES = (0.25, 0.5)
+#: Attribute of a trial that holds its baseline's name.
+BASELINE = "baseline"
 #: Name of the solver's Plan for the budget.
 PLAIN_SOLVER = "plain solver"
 

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
+from .baselines import BASELINE
 from .beliefs import believe
 from .parameters import Parameters
 from .problem import Problem
@@ -65,6 +66,11 @@ class _Steps:
     errors: Floats
 
 
+def _age(trial: FrozenTrial) -> tuple[bool, str, int]:
+    name = trial.user_attrs.get(BASELINE)
+    return name is None, name or "", trial.number
+
+
 class PlanSampler(BaseSampler):
     """Proposes Plans within the budget.
 
@@ -103,9 +109,11 @@ class PlanSampler(BaseSampler):
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def _history(self, trials: Sequence[FrozenTrial]) -> list[tuple[Plan, float]]:
-        """Plans and losses of the finished trials that are of this Space."""
+        """Plans and losses of the finished trials that are of this Space, oldest first; baselines, of which one that a killed
+        process had begun comes later, in an order of their own.
+        """
         found = []
-        for trial in sorted(trials, key=lambda trial: trial.number):
+        for trial in sorted(trials, key=_age):
             if trial.number not in self._plans:
                 self._plans[trial.number] = self._parameters.plan_of(trial.params)
             plan = self._plans[trial.number]

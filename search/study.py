@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import UserError
 from ..spaces.plan import Plan
+from .baselines import BASELINE
 from .parameters import Parameters
 from .problem import Problem
 from .sampler import PlanSampler
@@ -30,7 +31,7 @@ SAMPLERS = ("ours", "tpe", "nsga2", "nsga3", "random", "gp")
 CONSTRAINT = "latency_ms"
 #: Losses are cut here, so that a network which overflows is a bad trial and no failed one.
 LOSS_CEILING = 1e6
-_FINGERPRINT, _BASELINE = "autocompress", "baseline"
+_FINGERPRINT = "autocompress"
 
 Progress = Callable[[int, int, str], None]
 
@@ -113,13 +114,13 @@ def make_sampler(name: str, problem: Problem, budget_ms: float | None, seed: int
 def enqueue_baselines(study: optuna.Study, parameters: Mapping[str, dict[str, Any]]) -> None:
     """Queue the baselines that the study does not have yet; one that a killed process had begun is queued again."""
     there = {
-        trial.user_attrs[_BASELINE]
+        trial.user_attrs[BASELINE]
         for trial in study.get_trials(deepcopy=False)
-        if _BASELINE in trial.user_attrs and trial.state != TrialState.FAIL
+        if BASELINE in trial.user_attrs and trial.state != TrialState.FAIL
     }
     for name, values in parameters.items():
         if name not in there:
-            study.enqueue_trial(values, user_attrs={_BASELINE: name})
+            study.enqueue_trial(values, user_attrs={BASELINE: name})
 
 
 def fail_stale_trials(study: optuna.Study) -> None:
@@ -214,7 +215,7 @@ def evaluated(study: optuna.Study, problem: Problem) -> list[Evaluated]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         plan = parameters.plan_of(trial.params)
         if plan is not None:
-            baseline = trial.user_attrs.get(_BASELINE)
+            baseline = trial.user_attrs.get(BASELINE)
             found.append(Evaluated(trial.number, plan, trial.values[0], problem.latency.ms(plan), _seconds(trial), baseline))
     return found
 

@@ -71,8 +71,10 @@ def test_the_folded_correction_gives_the_corrected_outputs(tiny: Prepared, rando
 def test_without_rounding_the_folded_correction_is_exact(tiny: Prepared) -> None:
     """Channels removed from a fp32 network: the correction matters, and nothing is rounded."""
     evaluator, space = tiny.evaluator, tiny.profile.space
-    plan = space.consistent(dict(space.uniform(Option("channel", 0.5, 32))))
-    assert Option("channel", 0.5, 32) in plan.values()
+    offered = [option for options in space.options.values() for option in options if option.structure == "channel"]
+    option = max((option for option in offered if option.bits == 32), key=lambda option: option.sparsity)
+    plan = space.consistent(dict(space.uniform(option)))
+    assert option in plan.values()
     folded = divergence(evaluator.dense_outputs, evaluator.recovered(plan).run(evaluator.samples))
     uncorrected = divergence(evaluator.dense_outputs, evaluator.candidate(plan).run(evaluator.samples))
     assert folded == pytest.approx(evaluator.loss(plan), rel=1e-3, abs=1e-8)
