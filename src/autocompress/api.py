@@ -114,6 +114,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 1 << 30)
 
 
+def return_freed_memory() -> None:
+    """Give back what `keep_freed_memory` keeps, before work with buffers of another size."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def profile(task: Task, target: Target, core: str | None = None, pessimism: float = 0.5) -> Profile:
     """Capture a task's model and price it on a target; needs no data.
 

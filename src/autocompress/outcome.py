@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .api import HELD_OUT, Prepared, Search, provenance
+from .api import HELD_OUT, Prepared, Search, provenance, return_freed_memory
 from .compressors.candidate import Candidate
 from .deployment.onnx import to_onnx
 from .deployment.program import program
@@ -33,7 +33,7 @@ MODEL = "model.acm"
 #: Inputs on which a network on a device is compared with the evaluated one.
 VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
-FINALISTS = 8
+FINALISTS = 5
 
 
 class CandidateModule(nn.Module):
@@ -94,11 +94,13 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     # Each is corrected anew on the larger set, which the search has not fitted. The mean loss is decided by few hard inputs: its
     # order of Plans says less of other photographs than that of the geometric mean.
     judge = search.prepared.evaluator.with_more(search.prepared.held_out[:HELD_OUT])
+    return_freed_memory()
     scores = {}
     for done, trial in enumerate(chosen):
         update(done, len(chosen), f"trial {trial.number}")
         scores[trial.number] = judge.typical_loss(trial.plan)
     update(len(chosen), len(chosen), "done")
+    return_freed_memory()
     return min(scores, key=lambda number: (scores[number], number))
 
 

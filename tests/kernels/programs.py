@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autocompress.kernels.arithmetic import ACTIVATIONS
-from autocompress.kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, layer, pool
+from autocompress.kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, gather, layer, pool
 from autocompress.kernels.native import Prepared
 from autocompress.kernels.packing import (
     KERNELS,
@@ -36,6 +36,7 @@ OPS = (
     "activation",
     "concatenate",
     "slice",
+    "gather",
 )
 
 
@@ -218,6 +219,13 @@ class Builder:
         )
         return self.result(call, x, form, x_at=(first - lane) * pixels * TYPES[kind].itemsize)
 
+    def gather(self, x: Value) -> Value:
+        """Elements in any order, some filled in."""
+        shape = (self.draw(1, 9), self.draw(1, 12))
+        indices = self.rng.integers(-1, x.tensor.channels * x.tensor.pixels, shape).astype(np.int32)
+        fill = 0.5 if x.tensor.format is None else float(x.tensor.format.zero_point)
+        return self.result(gather(x.zeros, indices, x.tensor.channels, fill), x, x.tensor.format)
+
     def step(self, op: str) -> None:
         """One random op on one of the last tensors, or none if the op finds no operands."""
         x = self.pick(self.values[-3:])
@@ -244,6 +252,8 @@ class Builder:
             self.concatenate([x, *alike[-2:]])
         elif op == "slice":
             self.slice(x)
+        elif op == "gather":
+            self.gather(x)
         else:
             self.elementwise(op, x)
 
@@ -316,7 +326,7 @@ def small_programs() -> list[Program]:
         programs.append(builder.program())
         builder, x = begun(kind)
         builder.elementwise("mul", x, builder.elementwise("global_pool", x))
-        builder.slice(builder.concatenate([builder.values[-1], x]))
+        builder.gather(builder.slice(builder.concatenate([builder.values[-1], x])))
         programs.append(builder.program())
     return programs
 
