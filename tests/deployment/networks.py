@@ -6,6 +6,7 @@ import random
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +68,8 @@ class Small:
         return randomised(FunctionModel(self.function, self.parts))
 
 
-def conv(channels: int, outputs: int, kernel: int = 1, **options: object) -> nn.Conv2d:
-    return nn.Conv2d(channels, outputs, kernel, **options)  # type: ignore[arg-type]
+def conv(channels: int, outputs: int, kernel: int = 1, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(channels, outputs, kernel, **options)
 
 
 torch.manual_seed(0)

@@ -29,7 +29,7 @@ from autocompress.kernels.program import Program
 from autocompress.kernels.runtime import Model
 from autocompress.kernels.toolchain import build
 from autocompress.spaces.network import INPUT, KINDS, Network
-from autocompress.spaces.option import Bits, Option
+from autocompress.spaces.option import Bits, Option, Structure
 from autocompress.spaces.plan import Plan
 from autocompress.tasks.fashion_mnist import load_network
 
@@ -115,8 +115,9 @@ def test_small_networks_with_mixed_plans(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_values_move_only_where_they_must(name: str) -> None:
     network = small(name)
-    for way, bits in enumerate((32, 8)):
-        made = program(make_candidate(network, uniform(network, bits)))  # type: ignore[arg-type]
+    ways: tuple[Bits, ...] = (32, 8)
+    for way, bits in enumerate(ways):
+        made = program(make_candidate(network, uniform(network, bits)))
         assert count(made, "_gather") == SMALL[name].gathers[way]
         assert count(made, "_copy") == SMALL[name].copies[way]
 
@@ -135,9 +136,10 @@ def test_an_fp32_program_is_the_model(name: str) -> None:
 
 def test_blocks_of_columns_are_not_broken_up_by_a_flatten() -> None:
     network = small("flatten")
+    structures: tuple[Structure, ...] = ("block1x4", "block4x4")
     made = {
-        structure: program(make_candidate(network, {**uniform(network, 8), "b": Option(structure, 0.5, 8)}))  # type: ignore[arg-type]
-        for structure in ("block1x4", "block4x4")
+        structure: program(make_candidate(network, {**uniform(network, 8), "b": Option(structure, 0.5, 8)}))
+        for structure in structures
     }
     for structure, found in made.items():
         assert count(found, "_gather") == 1

@@ -6,6 +6,7 @@ import struct
 import zlib
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,8 +143,9 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     step = program.steps[0]
     with pytest.raises(UserError, match="too long"):
         encode(replace(program, steps=(replace(step, call=replace(step.call, kernel="k" * 32)),)))
+    wrong: Any = np.zeros(4)
     with pytest.raises(UserError, match="the kernels read float32"):
-        encode(replace(program, steps=(replace(step, call=replace(step.call, bias=np.zeros(4))),)))  # type: ignore[arg-type]
+        encode(replace(program, steps=(replace(step, call=replace(step.call, bias=wrong)),)))
     constant = replace(program.tensors[0], data=np.zeros((1, 1), np.float32))
     with pytest.raises(UserError, match="the constant input is float32 of shape"):
         encode(replace(program, tensors=(constant, *program.tensors[1:])))
