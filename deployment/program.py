@@ -499,30 +499,8 @@ def _elementwise_activation(lowering: _Lowering, op: Op) -> None:
 
 
 def _pool(lowering: _Lowering, op: Op) -> None:
-    a = op.attributes
-    if op.kind == "max_pool":
-        _pooled(
-            lowering,
-            op,
-            "max_pool",
-            a["kernel"],
-            stride=a["stride"],
-            padding=a["padding"],
-            dilation=a["dilation"],
-            ceil_mode=a["ceil_mode"],
-        )
-    else:
-        _pooled(
-            lowering,
-            op,
-            "avg_pool",
-            a["kernel"],
-            stride=a["stride"],
-            padding=a["padding"],
-            ceil_mode=a["ceil_mode"],
-            count_include_pad=a["count_include_pad"],
-            divisor=a["divisor"],
-        )
+    geometry = {name: value for name, value in op.attributes.items() if name != "kernel"}
+    _pooled(lowering, op, "max_pool" if op.kind == "max_pool" else "avg_pool", op.attributes["kernel"], **geometry)
 
 
 def _pooled(lowering: _Lowering, op: Op, kind: Literal["max_pool", "avg_pool"], kernel: Sequence[int], **geometry: Any) -> None:
