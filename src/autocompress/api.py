@@ -147,7 +147,7 @@ def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases
     keep_freed_memory()
     with phases.phase("capture"):
         found = profile(task, target, settings.core, settings.pessimism)
-    return _prepare(task, target, settings, phases, found)
+    return _prepare(task, target, settings, phases, found, task_fingerprint(task)[:16])
 
 
 def run_search(
@@ -220,7 +220,7 @@ def _run(
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
     write_json(folder / "settings.json", {**settings.to_json(), **origin})
-    prepared = _prepare(task, target, settings, phases, found)
+    prepared = _prepare(task, target, settings, phases, found, key)
     evaluator, database = prepared.evaluator, prepared.evaluator.database
     with phases.phase("error table") as update:
         errors = measure_errors(
@@ -245,8 +245,7 @@ def _run(
     return Search(settings, origin, prepared, budget_ms, problem, study, folder, fingerprint, phases, clock.seconds)
 
 
-def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile) -> Prepared:
-    key = task_fingerprint(task)[:16]
+def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str) -> Prepared:
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     reconstruction, scoring = split_calibration(calibration)
     search_samples, held_out = split_samples(scoring, settings.search_samples)
