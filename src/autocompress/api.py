@@ -24,7 +24,7 @@ from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
-from .evaluators.loss import memory_format
+from .evaluators.loss import TEMPERATURE, memory_format
 from .files import write_json
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
@@ -211,6 +211,7 @@ def _run(
         "option set": space.fingerprint,
         "budget": None if budget_ms is None else round(budget_ms, 6),
         "search samples": settings.search_samples,
+        "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
     }
@@ -229,7 +230,7 @@ def _run(
             lambda group, share: database.channels(group, share).error,
             evaluator.loss,
             database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
-            f"{key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {__version__}",
+            f"{key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {TEMPERATURE:g} {__version__}",
             update,
         )
     problem = Problem(space, found.latency, errors)
