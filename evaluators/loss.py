@@ -8,15 +8,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from ..compressors.distillation import is_distribution
 from ..errors import UserError
 from ..tasks.task import Task, evaluation_data
 
 BATCH = 32
-
-
-def is_distribution(output: torch.Tensor) -> bool:
-    """Whether outputs of shape (batch, ...) are taken as class scores: KL is the loss for these, else squared error."""
-    return output.ndim == 2 and output.shape[1] > 1
 
 
 def loss_name(output: torch.Tensor) -> str:
