@@ -44,6 +44,8 @@ VERSION = 1
 _NUMBERS, _SMALLEST, _LARGEST = 1 << 27, 8, 64
 #: How often in all the held-out inputs are scored, and after how many scores without improvement training stops.
 CHECKS, PATIENCE = 20, 10
+#: A score so many times as high as the best one sends training back to the best, with rates so many times lower.
+WORSE, SLOWER = 1.1, 3.0
 #: Seconds between two checkpoints.
 CHECKPOINT_SECONDS = 30.0
 
@@ -57,7 +59,7 @@ class Recipe:
 
     Attributes:
         weight_rate, small_rate: largest learning rate of weights, and of factors and biases, in the units of the Student.
-        warm_up: share of the time in which the rates rise; then they fall to zero along a cosine.
+        warm_up: share of the time in which the rates rise; they fall to zero along a cosine.
         temperature: of the response loss.
         features, attention: weights of the mean feature loss, and of the mean attention loss, beside the response loss.
         mix: share of the training inputs that are blended with others.
@@ -140,8 +142,8 @@ class _Run:
         self._size = batch_size(lesson.start.network)
         self._generator = torch.Generator().manual_seed(recipe.seed)
         self._batches = batches(lesson.training, self._size, self._generator)
-        first = next(self._batches)
-        self._student = Student.of(lesson.start, first)
+        self._first = next(self._batches)
+        self._student = Student.of(lesson.start, self._first)
         self._features = feature_layers(lesson.start)
         weights = [value for name, value in self._student.parameters.items() if name.endswith(".weight")]
         others = [value for name, value in self._student.parameters.items() if not name.endswith(".weight")]
@@ -152,6 +154,7 @@ class _Run:
         self._seconds = 0.0
         self._losses: list[float] = []
         self._checked = 0.0
+        self._rate, self._risen_from = 1.0, 0.0
         self._best: dict[str, Tensor] = {}
         if not self._restore():
             self._losses = [lesson.loss(lesson.start)]
@@ -177,7 +180,7 @@ class _Run:
             if not math.isfinite(value):
                 break
             if self._seconds >= min(self._checked + seconds / CHECKS, seconds):
-                improved = self._check()
+                improved = self._check(self._seconds / seconds)
             if improved or time.monotonic() > saved + CHECKPOINT_SECONDS:
                 self._save()
                 saved = time.monotonic()
@@ -196,8 +199,9 @@ class _Run:
     def _step(self, share: float) -> float:
         """Train on one batch with the learning rates after the `share` of the time; return the loss."""
         recipe, lesson = self._recipe, self._lesson
+        rate = self._rate * min((share - self._risen_from) / recipe.warm_up, 1.0) * (1.0 + math.cos(math.pi * share)) / 2.0
         for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * min(share / recipe.warm_up, 1.0) * (1.0 + math.cos(math.pi * share)) / 2.0
+            group["lr"] = group["peak"] * rate
         x = augment(next(self._batches), self._generator, recipe.mix)
         x = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.contiguous_format)
         wanted, found = _Inner(self._features, lesson.rows), _Inner(self._features, {})
@@ -214,16 +218,27 @@ class _Run:
         self._steps += 1
         return float(loss.detach())
 
-    def _check(self) -> bool:
-        """Score what has been learned; whether it is better than all before."""
+    def _check(self, share: float) -> bool:
+        """Score what has been learned; whether it is better than all before. What is clearly worse is undone."""
         with torch.no_grad():
             loss = self._lesson.loss(self._student.candidate())
         improved = loss < min(self._losses)
         if improved:
             self._best = {name: value.detach().clone() for name, value in self._student.parameters.items()}
+        elif not loss <= WORSE * min(self._losses):
+            self._go_back(share)
         self._losses.append(loss)
         self._checked = self._seconds
         return improved
+
+    def _go_back(self, share: float) -> None:
+        """To the best parameters, with lower rates. Which rates a network bears is not known beforehand."""
+        best = self._best or Student.of(self._lesson.start, self._first).parameters
+        with torch.no_grad():
+            for name, value in self._student.parameters.items():
+                value.copy_(best[name])
+        self._optimizer.state.clear()
+        self._rate, self._risen_from = self._rate / SLOWER, share
 
     def _save(self) -> None:
         tensors = {f"now.{name}": value.detach() for name, value in self._student.parameters.items()}
@@ -232,6 +247,7 @@ class _Run:
             tensors |= {f"adam.{number}.{what}": value for what, value in state.items()}
         tensors["generator"] = self._generator.get_state()
         story = {"steps": self._steps, "seconds": self._seconds, "losses": self._losses, "checked": self._checked}
+        story |= {"rate": self._rate, "risen_from": self._risen_from}
         with replacing(self._path) as temporary:
             save_file(tensors, temporary, {"key": self._key, "story": json.dumps(story)})
 
@@ -254,6 +270,7 @@ class _Run:
         self._generator.set_state(tensors["generator"])
         self._steps, self._seconds = story["steps"], story["seconds"]
         self._losses, self._checked = story["losses"], story["checked"]
+        self._rate, self._risen_from = story["rate"], story["risen_from"]
         return True
 
 
