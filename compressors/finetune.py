@@ -35,7 +35,7 @@ from ..spaces.option import BLOCKS
 from .candidate import Candidate
 from .distillation import attention_loss, feature_loss, response_loss
 from .pruning import block_sums, spread_blocks, to_matrix, to_weight
-from .quantization import round_to_grid, to_half
+from .quantization import codes, to_half
 from .recovery import channel_axis
 
 #: To be raised whenever a checkpoint of the version before would mean something else.
@@ -319,9 +319,9 @@ class Student:
             gain = self.parameters[f"{layer}.gain"].exp()
             latent = self.parameters[f"{layer}.weight"] * self.weight_units[layer] * self.masks[layer]
             if option.bits <= 8:
-                step = _per_row(self.start.scales[layer], latent)
-                weight = round_to_grid(latent, step, option.bits) * _per_row(gain, latent)
                 scales[layer] = self.start.scales[layer] * gain
+                integers = codes(latent, _per_row(self.start.scales[layer], latent), option.bits)
+                weight = integers * _per_row(scales[layer], latent)
             else:
                 weight = latent * _per_row(gain, latent)
                 weight = to_half(weight) if option.bits == 16 else weight
