@@ -46,6 +46,8 @@ _NUMBERS, _SMALLEST, _LARGEST = 1 << 27, 8, 64
 CHECKS, PATIENCE = 20, 10
 #: A score so many times as high as the best one sends training back to the best, with rates so many times lower.
 WORSE, SLOWER = 1.1, 3.0
+#: A score this share below the best one is better: less is rounding.
+BETTER = 1e-4
 #: Seconds between two checkpoints.
 CHECKPOINT_SECONDS = 30.0
 
@@ -152,12 +154,13 @@ class _Run:
         self._key = _key(lesson.start, recipe)
         self._steps = 0
         self._seconds = 0.0
-        self._losses: list[float] = []
+        self._before = self._lowest = math.nan
+        self._idle = 0
         self._checked = 0.0
         self._rate, self._risen_from = 1.0, 0.0
         self._best: dict[str, Tensor] = {}
         if not self._restore():
-            self._losses = [lesson.loss(lesson.start)]
+            self._before = self._lowest = lesson.loss(lesson.start)
 
     def outcome(self) -> Finetuned:
         """The best so far."""
@@ -165,7 +168,7 @@ class _Run:
         if self._best:
             with torch.no_grad():
                 candidate = replace(self._student, parameters=self._best).candidate()
-        return Finetuned(candidate, bool(self._best), self._losses[0], min(self._losses), self._seconds / 60.0, self._steps)
+        return Finetuned(candidate, bool(self._best), self._before, self._lowest, self._seconds / 60.0, self._steps)
 
     def train(self, seconds: float, progress: Progress) -> None:
         """Go on until so many seconds of training are over in all, or nothing improves any more."""
@@ -190,11 +193,11 @@ class _Run:
     @property
     def _stuck(self) -> bool:
         """Whether the last scores were all no better than the best one before them."""
-        return len(self._losses) - 1 - self._losses.index(min(self._losses)) >= PATIENCE
+        return self._idle >= PATIENCE
 
     @property
     def _story(self) -> str:
-        return f"held-out loss {self._losses[0]:.3g} to {min(self._losses):.3g}"
+        return f"held-out loss {self._before:.3g} to {self._lowest:.3g}"
 
     def _step(self, share: float) -> float:
         """Train on one batch with the learning rates after the `share` of the time; return the loss."""
@@ -222,12 +225,13 @@ class _Run:
         """Score what has been learned; whether it is better than all before. What is clearly worse is undone."""
         with torch.no_grad():
             loss = self._lesson.loss(self._student.candidate())
-        improved = loss < min(self._losses)
+        improved = loss < (1.0 - BETTER) * self._lowest
+        self._idle = 0 if improved else self._idle + 1
         if improved:
+            self._lowest = loss
             self._best = {name: value.detach().clone() for name, value in self._student.parameters.items()}
-        elif not loss <= WORSE * min(self._losses):
+        elif not loss <= WORSE * self._lowest:
             self._go_back(share)
-        self._losses.append(loss)
         self._checked = self._seconds
         return improved
 
@@ -246,8 +250,8 @@ class _Run:
         for number, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{what}": value for what, value in state.items()}
         tensors["generator"] = self._generator.get_state()
-        story = {"steps": self._steps, "seconds": self._seconds, "losses": self._losses, "checked": self._checked}
-        story |= {"rate": self._rate, "risen_from": self._risen_from}
+        story = {"steps": self._steps, "seconds": self._seconds, "before": self._before, "checked": self._checked}
+        story |= {"lowest": self._lowest, "idle": self._idle, "rate": self._rate, "risen_from": self._risen_from}
         with replacing(self._path) as temporary:
             save_file(tensors, temporary, {"key": self._key, "story": json.dumps(story)})
 
@@ -269,7 +273,8 @@ class _Run:
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
         self._generator.set_state(tensors["generator"])
         self._steps, self._seconds = story["steps"], story["seconds"]
-        self._losses, self._checked = story["losses"], story["checked"]
+        self._before, self._checked = story["before"], story["checked"]
+        self._lowest, self._idle = story["lowest"], story["idle"]
         self._rate, self._risen_from = story["rate"], story["risen_from"]
         return True
 
@@ -387,8 +392,9 @@ def batches(training: Tensor | Iterable[Tensor], size: int, generator: torch.Gen
         )
         for part in parts:
             for batch in torch.split(part, size):
-                empty = empty and len(batch) == 0
-                yield batch
+                if len(batch):
+                    empty = False
+                    yield batch
         if empty:
             raise UserError("there are no training inputs: give the task some, or some calibration inputs more.")
 
