@@ -45,7 +45,7 @@ def test_the_best_network_is_trained_reported_and_written(
     after, told = best_of(folder), best_of(folder)["finetuned"]
     assert "finetuned" not in before and after["plan"] == before["plan"] and after["latency_ms"] == before["latency_ms"]
     assert (told["loss_before"], told["metric_before"]) == (pytest.approx(before["loss"]), before["metric"])
-    assert told["held_out"] <= told["held_out_before"] and told["minutes"] >= 0.1 and told["steps"] > 0
+    assert told["held_out"] <= told["held_out_before"] and 0 < told["minutes"] < 0.2 and told["steps"] > 0
     assert StudyResult.load(folder / "result.json").finetuned is not None
     assert "fine-tuning" in (folder / "report.html").read_text()
     plan = Plan.from_json(json.loads((folder / "best" / "plan.json").read_text()))
