@@ -3,6 +3,8 @@
 Numbers are simulated in float32. An int8 tensor is held in *units*: integers (code minus zero point) times one scale. A
 Layer that reads and writes int8 has both scales folded into its weights, so that only a rounding and a clamp, which also
 does the activation's clipping, follow the convolution.
+
+Where weights want gradients, roundings pass them straight through: fine-tuning trains the network that is evaluated.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from ..spaces.datatypes import MOVES, DataType, data_types, output_type
 from ..spaces.execute import apply_activation, run_op
 from ..spaces.network import INPUT, Activation, Network, Op
 from ..spaces.plan import Plan
-from .quantization import Quantizer
+from .quantization import Quantizer, half_through, round_between
 
 #: Called with (op, output before the activation, in real numbers divided by `scale`, scale); returns what goes on.
 Correct = Callable[[Op, torch.Tensor, float], torch.Tensor]
@@ -127,7 +129,7 @@ class Candidate:
             y = run_op(bare, [value.data * (value.scale / unit) for value in values], {})
         if bounds is None:
             return _quantized(apply_activation(op.activation, y), quantizer)
-        return Value(y.clamp_(*bounds).round_(), quantizer.scale, "int8")
+        return Value(round_between(y, *bounds), quantizer.scale, "int8")
 
     def _layer(self, op: Op, value: Value, correct: Correct | None) -> Value:
         type_ = self.types[op.name]
@@ -145,7 +147,7 @@ class Candidate:
         bounds = clipping(op.activation, quantizer)
         if bounds is None:
             return _quantized(apply_activation(op.activation, y.mul_(scale)), quantizer)
-        return Value(y.clamp_(*bounds).round_(), scale, "int8")
+        return Value(round_between(y, *bounds), scale, "int8")
 
 
 def constant_quantizer(constant: torch.Tensor) -> Quantizer:
@@ -175,11 +177,11 @@ def clipping(activation: Activation, quantizer: Quantizer) -> tuple[float, float
 
 def _quantized(real: torch.Tensor, quantizer: Quantizer) -> Value:
     low, high = -128.0 - quantizer.zero_point, 127.0 - quantizer.zero_point
-    return Value((real * (1.0 / quantizer.scale)).round_().clamp_(low, high), quantizer.scale, "int8")
+    return Value(round_between(real * (1.0 / quantizer.scale), low, high), quantizer.scale, "int8")
 
 
 def _rounded(real: torch.Tensor, type_: DataType) -> Value:
-    return Value(real.half().float() if type_ == "fp16" else real, 1.0, type_)
+    return Value(half_through(real) if type_ == "fp16" else real, 1.0, type_)
 
 
 def _converted(value: Value, type_: DataType, quantizer: Quantizer | None) -> Value:

@@ -3,16 +3,19 @@
 References:
     [GPTQ] Frantar, Ashkboos, Hoefler, Alistarh: GPTQ: Accurate Post-Training Quantization. ICLR 2023.
     [SparseGPT] Frantar, Alistarh: SparseGPT. ICML 2023: pruned weights take part as weights whose grid is zero.
+    [STE] Bengio, Leonard, Courville: Estimating or Propagating Gradients Through Stochastic Neurons. arXiv:1308.3432.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
@@ -66,7 +69,7 @@ def round_to_grid(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
 def codes(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
     """The integers, as float, of the nearest values on the grid of `scale`."""
     end = largest_code(bits)
-    return (weight / scale).round_().clamp_(-end, end)
+    return round_through(weight / scale).clamp_(-end, end)
 
 
 def quantize(weight: Tensor, scale: Tensor, bits: int, curvature: Curvature, mask: Tensor | None = None) -> Tensor:
@@ -112,7 +115,44 @@ def quantize(weight: Tensor, scale: Tensor, bits: int, curvature: Curvature, mas
 
 def to_half(weight: Tensor) -> Tensor:
     """The nearest half precision values, in float32; magnitudes beyond its range become its largest."""
-    return weight.clamp(-65504.0, 65504.0).half().float()
+    return half_through(weight.clamp(-65504.0, 65504.0))
+
+
+class _StraightThrough(torch.autograd.Function):
+    """A rounding whose gradient is that of no rounding [STE]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounding(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def round_through(x: Tensor) -> Tensor:
+    """`x` rounded to integers, in place; where a gradient is wanted, not in place, and the gradient passes straight through."""
+    return _straight_through(x, torch.round) if x.requires_grad else x.round_()
+
+
+def round_between(x: Tensor, low: float, high: float) -> Tensor:
+    """`x` clipped to [low, high] and rounded to integers, as `round_through` does; where it clips, no gradient passes."""
+    # The gradient of hardtanh is one fused pass, that of clamp four.
+    return round_through(F.hardtanh(x, low, high) if x.requires_grad else x.clamp_(low, high))
+
+
+def half_through(x: Tensor) -> Tensor:
+    """The nearest half precision values, in float32; the gradient, if one is wanted, passes straight through in float32."""
+    return _straight_through(x, _halved) if x.requires_grad else _halved(x)
+
+
+def _straight_through(x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+    result: Tensor = cast(Any, _StraightThrough).apply(x, rounding)  # torch does not annotate it
+    return result
+
+
+def _halved(x: Tensor) -> Tensor:
+    return x.half().float()
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..compressors.candidate import Candidate
 from ..compressors.quantization import codes
+from ..errors import UserError
 from ..files import replacing
+
+
+def load_weights(candidate: Candidate, path: Path) -> Candidate:
+    """`candidate` with the tensors that `save_weights` wrote for the same Plan.
+
+    Raises:
+        UserError: the file cannot be read, or is of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            if (opened.metadata() or {}).get("plan") != candidate.plan.key:
+                raise UserError(f"{path} is not of this plan: export the trial again.")
+            stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+        scales = {layer: stored[f"{layer}.scale"] for layer in candidate.scales}
+        tensors = {name: stored[name].float() for name in candidate.network.tensors}
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(f"cannot read {path} ({error}): export the trial again.") from error
+    for layer, scale in scales.items():
+        weight = tensors[f"{layer}.weight"]
+        tensors[f"{layer}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    return replace(candidate, network=replace(candidate.network, tensors=tensors), scales=scales)
 
 
 def save_weights(candidate: Candidate, path: Path) -> None:

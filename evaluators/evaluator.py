@@ -139,8 +139,12 @@ class PlanEvaluator:
             if leader.structure == "channel"
         }
 
+    def rows(self, plan: Plan) -> dict[str, torch.Tensor]:
+        """Indices of the output channels that remain, for every Layer that loses some under a Plan."""
+        return kept_rows(self.groups, self._kept(plan), self.network)
+
     def _kept_moments(self, plan: Plan) -> dict[str, Moments]:
-        rows = kept_rows(self.groups, self._kept(plan), self.network)
+        rows = self.rows(plan)
         return {
             name: Moments(_subset(value.mean, rows.get(name)), _subset(value.variance, rows.get(name)))
             for name, value in self._dense[0].items()

@@ -6,19 +6,14 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
+from ..compressors.distillation import is_distribution, response_loss
 from ..errors import UserError
 from ..tasks.task import Task, evaluation_data
 
 BATCH = 32
 #: By which class scores are divided before they are compared.
 TEMPERATURE = 4.0
-
-
-def is_distribution(output: torch.Tensor) -> bool:
-    """Whether outputs of shape (batch, ...) are taken as class scores: KL is the loss for these, else squared error."""
-    return output.ndim == 2 and output.shape[1] > 1
 
 
 def loss_name(output: torch.Tensor) -> str:
@@ -37,12 +32,7 @@ def divergence(dense: torch.Tensor, compressed: torch.Tensor) -> float:
     Args:
         dense, compressed: outputs, shape (samples, ...).
     """
-    if is_distribution(dense):
-        softened, target = ((scores / TEMPERATURE).log_softmax(1) for scores in (compressed, dense))
-        value = TEMPERATURE**2 * F.kl_div(softened, target, reduction="batchmean", log_target=True)
-        return max(0.0, float(value))  # rounding can leave a tiny negative number
-    centred = (dense - dense.mean(0, keepdim=True)).square().sum()
-    return float((compressed - dense).square().sum() / centred.clamp_min(1e-12))
+    return max(0.0, float(response_loss(dense, compressed, TEMPERATURE)))  # rounding can leave a tiny negative number
 
 
 def outputs(model: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
 from typing import Any
 
 from .result import Point, StudyResult
@@ -17,6 +18,7 @@ INTERVAL = ("latency_median_ms", "latency_low_ms", "latency_high_ms")
 def front_json(result: StudyResult) -> dict[str, Any]:
     """The content of front.json, schema 1: latencies in ms, sizes in bytes, null where a value was not evaluated.
 
+    The best point has a key `finetuned` if it was fine-tuned (see `FineTuning`).
     `latency_ms` is the quantile `pessimism` of the latency, 0.5 being the median; low and high are the 10th and 90th percentile.
     """
     return {
@@ -28,8 +30,10 @@ def front_json(result: StudyResult) -> dict[str, Any]:
         "budget_ms": result.budget_ms,
         "dense_ms": {"fp32": result.dense_ms.get("fp32"), "int8": result.dense_ms.get("int8")},
         "best": result.best,
-        "points": [_values(point, INTERVAL) for point in result.points],
-        "baselines": [{"name": point.name, **_values(point, INTERVAL)} for point in result.baselines],
+        "points": [{**_values(point, INTERVAL), **_finetuned(result, point)} for point in result.points],
+        "baselines": [
+            {"name": point.name, **_values(point, INTERVAL), **_finetuned(result, point)} for point in result.baselines
+        ],
     }
 
 
@@ -46,6 +50,11 @@ def front_csv(result: StudyResult) -> str:
         cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
         writer.writerow((point.name, *cells, result.latency_source))
     return text.getvalue()
+
+
+def _finetuned(result: StudyResult, point: Point) -> dict[str, Any]:
+    """For the best point of a study with fine-tuning, what it was before; its loss and metric are those after."""
+    return {"finetuned": asdict(result.finetuned)} if result.finetuned is not None and point.trial == result.best else {}
 
 
 def _values(point: Point, more: tuple[str, ...] = ()) -> dict[str, Any]:

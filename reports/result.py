@@ -102,6 +102,27 @@ class OpRow:
 
 
 @dataclass(frozen=True)
+class FineTuning:
+    """What fine-tuning did to the best Plan's network.
+
+    Attributes:
+        minutes: time spent in training.
+        steps: batches trained on.
+        improved: whether the trained network was better on held-out calibration data, and so took the place of the other.
+        held_out_before, held_out: loss on these data of the network before, and of the one that was chosen.
+        loss_before, metric_before: on the evaluation data; the best Point has those after.
+    """
+
+    minutes: float
+    steps: int
+    improved: bool
+    held_out_before: float
+    held_out: float
+    loss_before: float
+    metric_before: float
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A finished or stopped study, ready to be shown.
 
@@ -117,6 +138,7 @@ class StudyResult:
         baselines: evaluated trials that have a name; they count for the front too.
         best: trial number of the chosen Point, which may be a baseline; None when nothing is feasible.
         layers, other_ops: where the time of the best Plan goes; empty when there is no best.
+        finetuned: what fine-tuning did to the best; None where there was none.
         provenance: JSON values to show, in order; a nested mapping is a section of its own. Usual keys: `autocompress`, `torch`,
             `optuna`, `seed`, `sampler`, `trials`, `table` {source, fingerprint}, `data` {search, evaluation}, `machine`, `date`,
             `seconds` {phase: s}.
@@ -139,6 +161,7 @@ class StudyResult:
     other_ops: tuple[OpRow, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     pessimism: float = 0.5
+    finetuned: FineTuning | None = None
 
     def __post_init__(self) -> None:
         if self.latency_source not in get_args(LatencySource):
@@ -195,6 +218,8 @@ class StudyResult:
             fields["history"] = _rows(HistoryRow, fields["history"])
             fields["layers"] = _rows(LayerRow, fields["layers"])
             fields["other_ops"] = _rows(OpRow, fields["other_ops"])
+            if fields.get("finetuned") is not None:
+                fields["finetuned"] = FineTuning(**fields["finetuned"])
             return StudyResult(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"damaged study result ({error}): resume the study to write it again") from error

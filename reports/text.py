@@ -136,8 +136,21 @@ def remarks(result: StudyResult) -> list[str]:
         )
     best = result.best_point
     if best is not None:
-        sentences += [sentence for sentence in (_against_baselines(result, best), _against_dense(result, best)) if sentence]
+        candidates = (_finetuned(result, best), _against_baselines(result, best), _against_dense(result, best))
+        sentences += [sentence for sentence in candidates if sentence]
     return sentences
+
+
+def _finetuned(result: StudyResult, best: Point) -> str:
+    found = result.finetuned
+    if found is None:
+        return ""
+    spent = f"{number(found.minutes)} minutes of fine-tuning"
+    if not found.improved:
+        return f"{spent} gave nothing better on held-out data: the network is as it was."
+    before = f"{loss_name(result)} {number(found.loss_before)}, {metric_name(result)} {metric(result, found.metric_before)}"
+    after = f"{loss_name(result)} {number(best.loss)}, {metric_name(result)} {metric(result, best.metric)}"
+    return f"{spent}: from {before} to {after}."
 
 
 def _against_baselines(result: StudyResult, best: Point) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from .loader import register_task
-from .task import Task
+from .task import Task, scoring_count
 
 SIZE = 224
 SHORT_SIDE = 256
@@ -38,6 +40,24 @@ _SEED = 0
 _CALIBRATION_CROPS, _SCORING_CROPS, _EVALUATION_CROPS = 7, 4, 8
 _SMALL_CROPS = 2  # of each of the forty small photographs (CIFAR, 32x32) that add variety to calibration
 _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS = 256, 2_000  # at most, of a folder; 2 crops each, and the centre
+_TRAINING_PHOTOS, _TRAINING_BATCH = 2_000, 16  # at most, of a folder; crops that fine-tuning gets at a time
+
+
+@dataclass(frozen=True)
+class FreshCrops:
+    """Photographs to fine-tune on: batches of random crops in a random order, other ones every time."""
+
+    paths: Sequence[Path]
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(_SEED))
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        from . import photos
+
+        order = torch.randperm(len(self.paths), generator=self.generator).tolist()
+        for first in range(0, len(order), _TRAINING_BATCH):
+            seed = int(torch.randint(2**31, (), generator=self.generator))
+            chosen = [(self.paths[index], 1) for index in order[first : first + _TRAINING_BATCH]]
+            yield preprocess(photos.to_tensor(photos.random_crops(chosen, SIZE, seed)))
 
 
 @register_task("efficientnet-lite0", "EfficientNet-Lite0 with ImageNet weights: 224x224 photographs, 1000 classes (the default)")
@@ -97,22 +117,29 @@ def _on_shipped_photos() -> Task:
         photos.to_tensor(photos.random_crops(calibration, SIZE, _SEED)),
         photos.to_tensor(photos.random_crops([(path, _EVALUATION_CROPS) for path in evaluation], SIZE, _SEED)),
         None,
+        FreshCrops([*rest, *small[::2]]),
     )
 
 
 def _on_folder(folder: Path) -> Task:
     from . import photos
 
-    calibration, evaluation = photos.split_photos(photos.find_photos(folder), _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS)
+    found = photos.find_photos(folder)
+    calibration, evaluation = photos.split_photos(found, _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS)
+    # The last calibration crops judge what was trained; all other photographs but the evaluation's may be trained on.
+    judges = calibration[len(calibration) - -(-scoring_count(2 * len(calibration)) // 2) :]
+    aside = {photo.path for photo in (*judges, *evaluation)}
+    training = [photo.path for photo in found if photo.path not in aside][:_TRAINING_PHOTOS]
     crops = [photos.centre_crop(photos.read_photo(photo.path), SIZE, SHORT_SIDE) for photo in evaluation]
     return _task(
         photos.to_tensor(photos.random_crops([(photo.path, 2) for photo in calibration], SIZE, _SEED)),
         photos.to_tensor(crops),
         torch.tensor([photo.label for photo in evaluation]),
+        FreshCrops(training),
     )
 
 
-def _task(calibration: torch.Tensor, evaluation: torch.Tensor, labels: torch.Tensor | None) -> Task:
+def _task(calibration: torch.Tensor, evaluation: torch.Tensor, labels: torch.Tensor | None, training: FreshCrops) -> Task:
     calibration, evaluation = preprocess(calibration), preprocess(evaluation)
     return Task(
         name="efficientnet-lite0",
@@ -121,6 +148,7 @@ def _task(calibration: torch.Tensor, evaluation: torch.Tensor, labels: torch.Ten
         calibration=calibration,
         evaluation=evaluation if labels is None else (evaluation, labels),
         metric="agreement" if labels is None else "top1",
+        training=training,
     )
 
 

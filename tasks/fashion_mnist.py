@@ -13,7 +13,8 @@ import http.client
 import os
 import urllib.request
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -151,6 +152,8 @@ MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 #: Training images that training leaves out: its decisions and the search's calibration come from these.
 HELD_OUT = 5_000
 CALIBRATION = 1_024
+#: Images that fine-tuning gets at a time.
+TRAINING_BATCH = 64
 
 _MEAN, _DEVIATION = 72.94, 90.02  # of the pixels of the training images
 
@@ -165,6 +168,23 @@ class Images:
     def take(self, indices: torch.Tensor) -> Images:
         """The images at `indices`, in that order."""
         return Images(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """All images that training may see, for fine-tuning: normalised batches, in a new order every time.
+
+    Attributes:
+        images: uint8, shape (samples, 1, 28, 28).
+    """
+
+    images: torch.Tensor
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        order = torch.randperm(len(self.images), generator=self.generator)
+        for indices in torch.split(order, TRAINING_BATCH):
+            yield normalise(self.images[indices])
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -218,7 +238,7 @@ def load_network(network: str) -> nn.Module:
 
 def _task(name: str, network: str, data: Path | None) -> Task:
     model = load_network(network)
-    _, held_out = split_held_out(load_images("train", data))
+    trained, held_out = split_held_out(load_images("train", data))
     calibration = normalise(held_out.images[:CALIBRATION])
     test = load_images("test", data)
     return Task(
@@ -228,6 +248,7 @@ def _task(name: str, network: str, data: Path | None) -> Task:
         calibration=calibration,
         evaluation=(normalise(test.images), test.labels),
         metric="top1",
+        training=TrainingInputs(torch.cat([trained.images, held_out.images[CALIBRATION:]])),
     )
 
 

@@ -19,6 +19,9 @@ Evaluation = Inputs | tuple[torch.Tensor, torch.Tensor] | Iterable[tuple[torch.T
 NamedMetric = Literal["agreement", "top1"]
 Metric = NamedMetric | Callable[[torch.nn.Module, Any], float]
 
+#: Share of the calibration inputs that score Plans, and how many there should be at least.
+SCORING_SHARE, LEAST_SCORING = 0.25, 96
+
 NAMED_METRICS: tuple[NamedMetric, ...] = get_args(NamedMetric)
 
 
@@ -36,6 +39,9 @@ class Task:
         example_input: one input, shape (1, ...); latency is of this shape.
         calibration: unlabelled inputs which the search may see.
         evaluation: inputs, or (inputs, labels), which the search never sees; the report's numbers come from here.
+        training: more unlabelled inputs, for `--finetune`: a tensor, or an iterable of batches, which is begun again whenever it
+            ends and is never read as a whole. None of them may be in `evaluation`, or among the last `scoring_count` of the
+            first 512 inputs of `calibration`, which judge what was trained. By default the calibration inputs before these.
         metric: higher is better. `agreement` is the share of samples with the dense model's answer (argmax); `top1` the share
             with the label's; a callable gets the compressed model and `evaluation`.
 
@@ -49,9 +55,12 @@ class Task:
     calibration: Inputs
     evaluation: Evaluation
     metric: Metric = "agreement"
+    training: Inputs | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "calibration", _join_inputs(self.calibration, "calibration"))
+        if isinstance(self.training, Iterator):
+            object.__setattr__(self, "training", _join_inputs(self.training, "training"))
         if callable(self.metric):
             if isinstance(self.evaluation, Iterator):
                 object.__setattr__(self, "evaluation", list(self.evaluation))
@@ -67,6 +76,28 @@ def input_batches(inputs: Inputs, batch_size: int, limit: int | None = None) -> 
         UserError: `inputs` is empty, or not made of tensors.
     """
     return iter(torch.split(_join_inputs(inputs, "inputs")[:limit], batch_size))
+
+
+def scoring_count(calibration: int) -> int:
+    """How many of so many calibration inputs, the last ones, score Plans, and judge what is trained."""
+    return min(calibration - 1, max(round(SCORING_SHARE * calibration), min(calibration // 2, LEAST_SCORING)))
+
+
+@dataclass(frozen=True)
+class CheckedBatches:
+    """Batches of inputs of a task, from an iterable of the user's, each checked when it is read.
+
+    Iterating raises:
+        UserError: a batch is no tensor of inputs, or does not look like the example input.
+    """
+
+    batches: Iterable[torch.Tensor]
+    example_input: torch.Tensor
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for batch in self.batches:
+            _check_samples(batch, self.example_input, "a training batch")
+            yield batch
 
 
 def evaluation_data(task: Task) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -96,6 +127,10 @@ def check_task(task: Task) -> None:
         )
     calibration = _join_inputs(task.calibration, "calibration")
     _check_samples(calibration, task.example_input, "calibration")
+    if isinstance(task.training, torch.Tensor):
+        _check_samples(task.training, task.example_input, "training")
+    elif task.training is not None and not isinstance(task.training, Iterable):
+        raise UserError(f"training is a {type(task.training).__name__}: give a tensor of inputs, or an iterable of such batches.")
     _check_output(task, task.example_input, "example_input")
     outputs = _check_output(task, calibration[:2], "the first calibration inputs")
     if callable(task.metric):

@@ -41,12 +41,10 @@ from .spaces.layers import Layer, find_layers
 from .spaces.network import Network
 from .spaces.plan import Plan
 from .spaces.space import Space, build_space, removable
-from .tasks.task import Task, input_batches, task_fingerprint
+from .tasks.task import Task, input_batches, scoring_count, task_fingerprint
 
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 64
-#: Share of the calibration inputs that score Plans, and how many there should be at least.
-SCORING_SHARE, LEAST_SCORING = 0.25, 96
 #: Most inputs that decide between finalists.
 HELD_OUT = 128
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
@@ -287,7 +285,7 @@ def split_calibration(calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     They are different inputs, since reconstruction fits the compressed weights to those it sees: on these a Plan looks far better
     than it is. The last ones are of other sources where a task's inputs are ordered by source.
     """
-    count = min(len(calibration) - 1, max(round(SCORING_SHARE * len(calibration)), min(len(calibration) // 2, LEAST_SCORING)))
+    count = scoring_count(len(calibration))
     return (calibration[:-count], calibration[-count:]) if count else (calibration, calibration)
 
 

@@ -130,6 +130,9 @@ def search(
         float,
         typer.Option(help="Quantile of the latency's error that must fit: 0.5 the median, 0.9 holds in nine of ten cases."),
     ] = 0.5,
+    finetune_: Annotated[
+        float | None, typer.Option("--finetune", help="Minutes of training for the best network.", metavar="MINUTES")
+    ] = None,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),
@@ -166,6 +169,7 @@ def search(
         search_samples=samples,
         method=method,
         pessimism=pessimism,
+        finetune=finetune_,
     )
     _search(task, data, target, settings, json_)
 
@@ -208,7 +212,26 @@ def resume(
 
     Example: autocompress resume efficientnet-lite0-pixel7-5ms --trials 300
     """
-    folder = _study_folder(study, results)
+    _resume(_study_folder(study, results), trials, timeout, None, json_)
+
+
+@app.command()
+def finetune(
+    study: StudyArgument,
+    minutes: Annotated[float, typer.Option(help="Minutes of training in all, those of earlier calls counted.")] = 10.0,
+    results: ResultsOption = Path("results"),
+    json_: JsonOption = False,
+) -> None:
+    """Train the best network of a study towards the dense one, and write it and the report again.
+
+    It stays as fast as it is. It can be stopped at any time, and goes on from there when it is run again.
+
+    Example: autocompress finetune efficientnet-lite0-pixel7-5ms --minutes 15
+    """
+    _resume(_study_folder(study, results), None, None, minutes, json_)
+
+
+def _resume(folder: Path, trials: int | None, timeout: float | None, minutes: float | None, as_json: bool) -> None:
     begun = _read_json(folder / "settings.json")
     try:
         settings = SearchSettings(
@@ -223,12 +246,14 @@ def resume(
             core=begun["core"],
             search_samples=int(begun["search_samples"]),
             method=begun["method"],
-            pessimism=float(begun.get("pessimism", 0.5)),  # studies of versions that did not have it
+            # Studies of earlier versions do not have these.
+            pessimism=float(begun.get("pessimism", 0.5)),
+            finetune=minutes if minutes is not None else begun.get("finetune"),
         )
         task, data, target = begun["task"], begun["data"], begun["target"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'settings.json'} is damaged ({error}): run the search again with all its options.") from error
-    _search(task, Path(data) if data else None, target, settings, json_)
+    _search(task, Path(data) if data else None, target, settings, as_json)
 
 
 @app.command()
@@ -464,7 +489,7 @@ def export(
     console = Console()
     prepared = _prepared(folder, console)
     prepared.profile.space.consistent(dict(plan))
-    write_network(prepared, plan, to, integer)
+    write_network(prepared, prepared.evaluator.recovered(plan), to, integer)
     console.print(f"wrote plan.json, weights.safetensors, model.onnx and model.acm to {to}", soft_wrap=True)
 
 
@@ -486,7 +511,8 @@ def verify(
     Example: autocompress verify efficientnet-lite0-pixel7-5ms --device adb://
     """
     from .deployment.verify import verify as compare
-    from .outcome import MODEL, VERIFIED_SAMPLES
+    from .deployment.weights import load_weights
+    from .outcome import MODEL, VERIFIED_SAMPLES, WEIGHTS
     from .spaces.plan import Plan
 
     folder = _study_folder(study, results)
@@ -500,9 +526,13 @@ def verify(
     prepared.profile.space.consistent(dict(plan))
     latency = prepared.profile.latency
     predicted = latency(plan)
+    candidate = prepared.evaluator.recovered(plan)
+    if trial is None:
+        # The best network may have been fine-tuned.
+        candidate = load_weights(candidate, best / WEIGHTS)
     with Phases(_Display(console)).phase("verify"):
         found = compare(
-            prepared.evaluator.recovered(plan),
+            candidate,
             prepared.evaluator.samples[:VERIFIED_SAMPLES],
             predicted,
             latency.source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,10 +18,11 @@ from .errors import UserError
 from .evaluators.latency import describe
 from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
 from .evaluators.size import size_bytes
+from .finetuning import finetune_plan
 from .kernels.artifact import write_artifact
 from .progress import Update
 from .reports.folder import write_reports
-from .reports.result import DenseType, HistoryRow, LayerRow, OpRow, Point, StudyResult
+from .reports.result import DenseType, FineTuning, HistoryRow, LayerRow, OpRow, Point, StudyResult
 from .search.baselines import PLAIN_SOLVER
 from .search.study import Evaluated, evaluated, front
 from .spaces.option import Bits, Option
@@ -30,6 +31,8 @@ from .tasks.task import evaluation_data
 
 #: The file of a network that the C runtime runs.
 MODEL = "model.acm"
+#: The file of a network's weights.
+WEIGHTS = "weights.safetensors"
 #: Inputs on which a network on a device is compared with the evaluated one.
 VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
@@ -67,13 +70,42 @@ def conclude(search: Search) -> StudyResult:
     on_front = front(trials)
     with search.phases.phase("finalists") as update:
         best = choose_best(search, trials, on_front, update)
+    examination = _Examination(search.prepared)
     with search.phases.phase("evaluation") as update:
         wanted = [t for t in trials if t.number in on_front or t.baseline is not None or t.number == best]
-        judged = _judge(search, wanted, update)
+        judged = _judge(search, examination, wanted, update)
+    plans = {trial.number: trial.plan for trial in trials}
+    finetuned, candidate = None, None
+    if best is not None and search.settings.finetune is not None:
+        finetuned, judged[best], candidate = _finetune(search, examination, plans[best], judged[best])
     with search.phases.phase("report"):
-        result = _result(search, trials, on_front, best, judged)
-        _write(search, result, {trial.number: trial.plan for trial in trials})
+        result = replace(_result(search, trials, on_front, best, judged), finetuned=finetuned)
+        _write(search, result, plans, candidate)
     return result
+
+
+def _finetune(
+    search: Search, examination: _Examination, plan: Plan, before: Judged
+) -> tuple[FineTuning, Judged, Candidate]:
+    """Train the network of the best Plan: what that did, and the network that is left, judged."""
+    settings = search.settings
+    assert settings.finetune is not None
+    return_freed_memory()
+    with search.phases.phase("fine-tuning") as update:
+        found = finetune_plan(
+            search.prepared, plan, settings.finetune, settings.calibration_samples, search.folder / "finetune", update
+        )
+    after = examination.judge(found.candidate) if found.improved else before
+    row = FineTuning(
+        minutes=found.minutes,
+        steps=found.steps,
+        improved=found.improved,
+        held_out_before=found.loss_before,
+        held_out=found.loss_after,
+        loss_before=before.loss,
+        metric_before=before.metric,
+    )
+    return row, after, found.candidate
 
 
 def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
@@ -111,22 +143,31 @@ def _knee(trials: list[Evaluated]) -> int:
     return max(ordered, key=lambda t: (1 - (t.ms - first.ms) / width) - (t.loss - last.loss) / height).number
 
 
-def _judge(search: Search, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
+class _Examination:
+    """Loss and metric on a task's evaluation data."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._task = prepared.task
+        try:
+            self._inputs, _ = evaluation_data(prepared.task)
+        except UserError:
+            # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
+            self._inputs = prepared.held_out
+        self._dense = outputs(prepared.evaluator.dense.run, self._inputs)
+
+    def judge(self, candidate: Candidate) -> Judged:
+        compressed = outputs(candidate.run, self._inputs)
+        value = metric(self._task, CandidateModule(candidate), self._dense, compressed)
+        return Judged(divergence(self._dense, compressed), value)
+
+
+def _judge(search: Search, examination: _Examination, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
     """Loss and metric on evaluation data, by trial number; equal Plans are computed once."""
-    try:
-        inputs, _ = evaluation_data(search.prepared.task)
-    except UserError:
-        # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
-        inputs = search.prepared.held_out
-    dense = outputs(search.prepared.evaluator.dense.run, inputs)
     by_plan: dict[Plan, Judged] = {}
     for done, trial in enumerate(trials):
         update(done, len(trials), f"trial {trial.number}")
         if trial.plan not in by_plan:
-            candidate = search.prepared.evaluator.recovered(trial.plan)
-            compressed = outputs(candidate.run, inputs)
-            value = metric(search.prepared.task, CandidateModule(candidate), dense, compressed)
-            by_plan[trial.plan] = Judged(divergence(dense, compressed), value)
+            by_plan[trial.plan] = examination.judge(search.prepared.evaluator.recovered(trial.plan))
     update(len(trials), len(trials), "done")
     return {trial.number: by_plan[trial.plan] for trial in trials}
 
@@ -245,21 +286,21 @@ def plan_path(trial: int) -> str:
     return f"plans/{trial:05d}.json"
 
 
-def _write(search: Search, result: StudyResult, plans: dict[int, Plan]) -> None:
+def _write(search: Search, result: StudyResult, plans: dict[int, Plan], best: Candidate | None) -> None:
+    """Everything under the study's folder; `best` is the best Plan's network if it was trained."""
     folder = search.folder
     for number, plan in plans.items():
         if not (folder / plan_path(number)).exists():
             plan.save(folder / plan_path(number))
     if result.best is not None:
-        write_network(search.prepared, plans[result.best], folder / "best")
+        write_network(search.prepared, best or search.prepared.evaluator.recovered(plans[result.best]), folder / "best")
     write_reports(result, folder)
 
 
-def write_network(prepared: Prepared, plan: Plan, folder: Path, integer: bool = False) -> None:
-    """Write a Plan, its network's weights, its ONNX model and its model file into `folder`; `integer` as for `to_onnx`."""
-    candidate = prepared.evaluator.recovered(plan)
-    plan.save(folder / "plan.json")
-    save_weights(candidate, folder / "weights.safetensors")
+def write_network(prepared: Prepared, candidate: Candidate, folder: Path, integer: bool = False) -> None:
+    """Write a network's Plan, its weights, its ONNX model and its model file into `folder`; `integer` as for `to_onnx`."""
+    candidate.plan.save(folder / "plan.json")
+    save_weights(candidate, folder / WEIGHTS)
     to_onnx(candidate, folder / "model.onnx", integer)
     write_artifact(program(candidate, {"task": prepared.task.name, "target": prepared.target.name}), folder / MODEL)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autocompress.reports.folder import write_reports
 from autocompress.reports.front import front_csv, front_json
-from autocompress.reports.result import StudyResult
+from autocompress.reports.result import FineTuning, StudyResult
 
 POINT = ["trial", "latency_ms", "search_loss", "loss", "metric", "size_bytes", "on_front", "feasible", "plan"]
 INTERVAL = ["latency_median_ms", "latency_low_ms", "latency_high_ms"]
@@ -59,3 +59,13 @@ def test_write_reports(result: StudyResult, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["front.csv", "front.json", "report.html", "result.json"]
     assert json.loads((tmp_path / "front.json").read_text()) == front_json(result)
     assert StudyResult.load(tmp_path / "result.json") == result
+
+
+def test_the_best_point_tells_what_fine_tuning_did(result: StudyResult) -> None:
+    row = FineTuning(10.0, 500, True, 0.5, 0.25, 0.4321, 0.5)
+    tuned = replace(result, finetuned=row)
+    for front, expected in ((front_json(tuned), 1), (front_json(result), 0)):
+        points = [point for point in (*front["points"], *front["baselines"]) if "finetuned" in point]
+        assert len({point["trial"] for point in points}) == expected
+        assert all(point["trial"] == result.best and point["finetuned"]["loss_before"] == 0.4321 for point in points)
+    assert StudyResult.from_json(json.loads(json.dumps(tuned.to_json()))) == tuned

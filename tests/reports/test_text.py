@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocompress.reports.result import StudyResult
+from autocompress.reports.result import FineTuning, StudyResult
 from autocompress.reports.text import headline, number, printable, remarks, signed, size
 
 
@@ -100,3 +100,15 @@ def test_nothing_evaluated(result: StudyResult) -> None:
 def test_without_a_best_the_front_is_the_headline(result: StudyResult) -> None:
     text = headline(replace(result, budget_ms=None, best=None))
     assert text.startswith("A front of 33 plans: 3.06 ms (modelled) at soft KL") and "21.4 ms (modelled)" in text
+
+
+def test_fine_tuning_is_told_before_and_after(result: StudyResult) -> None:
+    best = result.best_point
+    assert best is not None
+    row = FineTuning(10.0, 500, True, 0.5, 0.25, 0.4321, 0.5)
+    (sentence, *_) = remarks(replace(result, finetuned=row))
+    assert sentence.startswith("10.0 minutes of fine-tuning: from soft KL 0.432") and sentence.endswith(".")
+    assert number(best.loss) in sentence.split(" to ")[1]
+    (sentence, *_) = remarks(replace(result, finetuned=replace(row, improved=False)))
+    assert "nothing better" in sentence
+    assert not any("fine-tuning" in sentence for sentence in remarks(result))
