@@ -159,7 +159,7 @@ def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases
     keep_freed_memory()
     with phases.phase("capture"):
         found = profile(task, target, settings.core, settings.pessimism)
-    return prepare_profile(task, target, settings, phases, found)
+    return prepare_profile(task, target, settings, phases, found, task_key(task))
 
 
 def run_search(
@@ -182,8 +182,9 @@ def run_search(
     budget_ms = feasible_budget(settings.budget, found, target)
     folder = settings.results / (settings.study or study_name(task, target, settings))
     with folder_lock(folder):
-        begun = begin_study(task, target, settings, found, budget_ms, folder, origin or {})
-        prepared = prepare_profile(task, target, settings, phases, found)
+        key = task_key(task)
+        begun = begin_study(task, target, settings, found, key, budget_ms, folder, origin or {})
+        prepared = prepare_profile(task, target, settings, phases, found, key)
         return search_begun(begun, prepared, measured_problem(prepared, settings, phases), phases)
 
 
@@ -217,18 +218,19 @@ def begin_study(
     target: Target,
     settings: SearchSettings,
     found: Profile,
+    key: str,
     budget_ms: float | None,
     folder: Path,
     origin: Mapping[str, Any],
 ) -> Begun:
-    """Open the study in a folder that this process has locked, or make it.
+    """Open the study in a folder that this process has locked, or make it; `key` as in Prepared.
 
     Raises:
         UserError: the study was made with something else, is damaged, or may not be continued.
     """
     space, table = found.space, found.latency.table
     fingerprint = {
-        "task": f"{task.name} {task_fingerprint(task)[:16]}",
+        "task": f"{task.name} {key}",
         "table": f"{target.name} {table.core.name} {table.fingerprint}",
         "option set": space.fingerprint,
         "budget": None if budget_ms is None else round(budget_ms, 6),
@@ -278,9 +280,15 @@ def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Pha
     )
 
 
-def prepare_profile(task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile) -> Prepared:
-    """Build, or reuse, the layer database of a captured task."""
-    key = task_fingerprint(task)[:16]
+def task_key(task: Task) -> str:
+    """A short hash of a task's model, data and metric."""
+    return task_fingerprint(task)[:16]
+
+
+def prepare_profile(
+    task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str
+) -> Prepared:
+    """Build, or reuse, the layer database of a captured task; `key` as in Prepared."""
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     reconstruction, scoring = split_calibration(calibration)
     search_samples, held_out = split_samples(scoring, settings.search_samples)

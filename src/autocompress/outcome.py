@@ -55,6 +55,26 @@ class Judged:
     metric: float
 
 
+class EvaluationJudge:
+    """Judges Plans on the evaluation data, which no search sees."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        try:
+            self._inputs, _ = evaluation_data(prepared.task)
+        except UserError:
+            # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
+            self._inputs = prepared.held_out
+        self._dense = outputs(prepared.evaluator.dense.run, self._inputs)
+
+    def judged(self, plan: Plan) -> Judged:
+        """Loss and metric of a Plan."""
+        candidate = self._prepared.evaluator.recovered(plan)
+        compressed = outputs(candidate.run, self._inputs)
+        value = metric(self._prepared.task, CandidateModule(candidate), self._dense, compressed)
+        return Judged(divergence(self._dense, compressed), value)
+
+
 def conclude(search: Search) -> StudyResult:
     """Judge the front, the baselines and the best Plan on evaluation data, and write everything under the study's folder.
 
@@ -82,13 +102,7 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     """
     if search.budget_ms is None:
         return _knee([trial for trial in trials if trial.number in on_front])
-    feasible = sorted((t for t in trials if t.ms <= search.budget_ms), key=lambda trial: (trial.loss, trial.number))
-    finalists: dict[Plan, Evaluated] = {}
-    for trial in feasible:
-        finalists.setdefault(trial.plan, trial)
-    best = list(finalists.values())
-    # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
-    chosen = best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
+    chosen = finalists(trials, search.budget_ms)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted. The mean loss is decided by few hard inputs: its
@@ -104,6 +118,17 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     return min(scores, key=lambda number: (scores[number], number))
 
 
+def finalists(trials: list[Evaluated], budget_ms: float) -> list[Evaluated]:
+    """The trials among which inputs that the search did not use decide, best search loss first; equal Plans stand once."""
+    feasible = sorted((t for t in trials if t.ms <= budget_ms), key=lambda trial: (trial.loss, trial.number))
+    by_plan: dict[Plan, Evaluated] = {}
+    for trial in feasible:
+        by_plan.setdefault(trial.plan, trial)
+    best = list(by_plan.values())
+    # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
+    return best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
+
+
 def _knee(trials: list[Evaluated]) -> int:
     """The front's point farthest below the line between its ends, both axes scaled to [0, 1]."""
     ordered = sorted(trials, key=lambda trial: trial.ms)
@@ -114,20 +139,12 @@ def _knee(trials: list[Evaluated]) -> int:
 
 def _judge(search: Search, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
     """Loss and metric on evaluation data, by trial number; equal Plans are computed once."""
-    try:
-        inputs, _ = evaluation_data(search.prepared.task)
-    except UserError:
-        # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
-        inputs = search.prepared.held_out
-    dense = outputs(search.prepared.evaluator.dense.run, inputs)
+    judge = EvaluationJudge(search.prepared)
     by_plan: dict[Plan, Judged] = {}
     for done, trial in enumerate(trials):
         update(done, len(trials), f"trial {trial.number}")
         if trial.plan not in by_plan:
-            candidate = search.prepared.evaluator.recovered(trial.plan)
-            compressed = outputs(candidate.run, inputs)
-            value = metric(search.prepared.task, CandidateModule(candidate), dense, compressed)
-            by_plan[trial.plan] = Judged(divergence(dense, compressed), value)
+            by_plan[trial.plan] = judge.judged(trial.plan)
     update(len(trials), len(trials), "done")
     return {trial.number: by_plan[trial.plan] for trial in trials}
 
