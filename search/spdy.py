@@ -24,7 +24,7 @@ RANDOM_DRAWS, PATIENCE = 20, 20
 #: Share of the coefficients that the local search draws again at first.
 RESAMPLED = 0.1
 #: Draws before a solution that was evaluated already is accepted; each draws one more coefficient again than the one before.
-ATTEMPTS = 6
+ATTEMPTS = 10
 #: Resolution of the knapsack, as in the paper.
 STEPS = 10_000
 
