@@ -118,7 +118,12 @@ class Problem:
         return sum([weights.get(layer, 1.0) * errors[layer][option] for layer, option in plan.options])
 
     def solve(
-        self, budget_ms: float, coefficients: Mapping[str, float] | None = None, start: Plan | None = None, steps: int = 2000
+        self,
+        budget_ms: float,
+        coefficients: Mapping[str, float] | None = None,
+        start: Plan | None = None,
+        steps: int = 2000,
+        rounds: int = ROUNDS,
     ) -> Proposal | None:
         """The Plan of least expected loss within a budget, or None when none was found.
 
@@ -126,19 +131,24 @@ class Problem:
             coefficients: factors on the rows of the error table, by Layer.
             start: reference of the first linearisation; the dense base Plan by default.
             steps: resolution of the solver.
+            rounds: most linearisations.
         """
-        found = self._solve(budget_ms, coefficients, start or self.base, steps)
+        found = self._solve(budget_ms, coefficients, start or self.base, steps, rounds)
         if found is None and self.fastest().ms <= budget_ms:
             # Steps of conversions and couplings can hide a narrow way; from the fastest Plan it is seen, or is that Plan itself.
             plan, ms = self.fastest().plan, self.fastest().ms
-            found = self._solve(budget_ms, coefficients, plan, steps) or Proposal(plan, ms, self.expected(plan, coefficients))
+            found = self._solve(budget_ms, coefficients, plan, steps, rounds) or Proposal(
+                plan, ms, self.expected(plan, coefficients)
+            )
         return found
 
-    def _solve(self, budget_ms: float, coefficients: Mapping[str, float] | None, start: Plan, steps: int) -> Proposal | None:
+    def _solve(
+        self, budget_ms: float, coefficients: Mapping[str, float] | None, start: Plan, steps: int, rounds: int
+    ) -> Proposal | None:
         """Rounds of linearisation from a reference Plan."""
         reference, target = start, budget_ms
         found: Proposal | None = None
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             blocks, fixed = self._blocks(reference, coefficients)
             budget = (target - self._offset_ms) / self.ms_per_us - fixed
             fastest = sum(block.fastest for block in blocks)

@@ -11,16 +11,12 @@ import importlib
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from .loader import register_task
 from .task import Task
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SIZE = 224
 SHORT_SIDE = 256
@@ -64,7 +60,7 @@ def load_model() -> nn.Module:
 
 def preprocess(pixels: torch.Tensor) -> torch.Tensor:
     """RGB pixels, 0 to 255, shape (batch, 3, 224, 224), to the network's inputs."""
-    return (pixels - 127.0) / 128.0
+    return (pixels - 127.0).div_(128.0)
 
 
 def _on_shipped_photos() -> Task:
@@ -80,18 +76,15 @@ def _on_shipped_photos() -> Task:
     # both halves of that see small and large photographs.
     scoring = large[1::3]
     rest = [path for path in large if path not in scoring]
-    calibration: list[Image] = []
-    for sources, crops in (
-        (small[::2], _SMALL_CROPS),
-        (rest[::2], _CALIBRATION_CROPS),
-        (rest[1::2], _CALIBRATION_CROPS),
-        (small[1::2], _SMALL_CROPS),
-        (scoring, _CALIBRATION_CROPS),
-    ):
-        calibration += photos.random_crops(sources, crops, SIZE, _SEED)
+    calibration = [
+        *((path, _SMALL_CROPS) for path in small[::2]),
+        *((path, _CALIBRATION_CROPS) for path in (*rest[::2], *rest[1::2])),
+        *((path, _SMALL_CROPS) for path in small[1::2]),
+        *((path, _CALIBRATION_CROPS) for path in scoring),
+    ]
     return _task(
-        photos.to_tensor(calibration),
-        photos.to_tensor(photos.random_crops(evaluation, _EVALUATION_CROPS, SIZE, _SEED)),
+        photos.to_tensor(photos.random_crops(calibration, SIZE, _SEED)),
+        photos.to_tensor(photos.random_crops([(path, _EVALUATION_CROPS) for path in evaluation], SIZE, _SEED)),
         None,
     )
 
@@ -102,7 +95,7 @@ def _on_folder(folder: Path) -> Task:
     calibration, evaluation = photos.split_photos(photos.find_photos(folder), _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS)
     crops = [photos.centre_crop(photos.read_photo(photo.path), SIZE, SHORT_SIDE) for photo in evaluation]
     return _task(
-        photos.to_tensor(photos.random_crops([photo.path for photo in calibration], 2, SIZE, _SEED)),
+        photos.to_tensor(photos.random_crops([(photo.path, 2) for photo in calibration], SIZE, _SEED)),
         photos.to_tensor(crops),
         torch.tensor([photo.label for photo in evaluation]),
     )

@@ -81,26 +81,29 @@ def random_crop(image: Image.Image, size: int, generator: np.random.Generator) -
     return crop
 
 
-def random_crops(paths: Sequence[Path], per_photo: int, size: int, seed: int) -> list[Image.Image]:
-    """`per_photo` random crops of each photograph, one photograph after the other.
+def random_crops(wanted: Sequence[tuple[Path, int]], size: int, seed: int) -> list[Image.Image]:
+    """Random crops of photographs, one photograph after the other.
 
     A photograph's crops do not depend on the others.
+
+    Args:
+        wanted: photographs, and how many crops of each.
     """
+    crops_of = partial(_crops_of, size=size, seed=seed)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow resizes without Python's lock
-        crops = pool.map(partial(_crops_of, per_photo=per_photo, size=size, seed=seed), paths)
-        return [crop for own in crops for crop in own]
+        return [crop for own in pool.map(crops_of, *zip(*wanted, strict=True)) for crop in own]
 
 
-def _crops_of(path: Path, per_photo: int, size: int, seed: int) -> list[Image.Image]:
+def _crops_of(path: Path, count: int, size: int, seed: int) -> list[Image.Image]:
     image = read_photo(path)
     generator = np.random.default_rng([seed, *hashlib.sha256(path.name.encode()).digest()[:8]])
-    return [random_crop(image, size, generator) for _ in range(per_photo)]
+    return [random_crop(image, size, generator) for _ in range(count)]
 
 
 def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
     """Equally large images as float32 pixels, 0 to 255: shape (images, 3, height, width)."""
     pixels = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous()
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def split_photos(photos: Sequence[Photo], calibration: int, evaluation: int) -> tuple[list[Photo], list[Photo]]:

@@ -156,11 +156,11 @@ def test_crops_of_a_photograph_differ_and_do_not_depend_on_the_others(tmp_path: 
     for name in ("a", "b"):
         noise(50, 40, ord(name)).save(tmp_path / f"{name}.png")
     a, b = tmp_path / "a.png", tmp_path / "b.png"
-    together = to_tensor(random_crops([a, b], 3, 16, seed=0))
-    alone = to_tensor(random_crops([b], 3, 16, seed=0))
+    together = to_tensor(random_crops([(a, 3), (b, 3)], 16, seed=0))
+    alone = to_tensor(random_crops([(b, 3)], 16, seed=0))
     assert torch.equal(together[3:], alone)
     assert len({crop.numpy().tobytes() for crop in together}) == 6
-    assert not torch.equal(alone, to_tensor(random_crops([b], 3, 16, seed=1)))
+    assert not torch.equal(alone, to_tensor(random_crops([(b, 3)], 16, seed=1)))
 
 
 def test_pixels_keep_their_place_and_colour() -> None:
