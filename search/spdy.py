@@ -20,7 +20,7 @@ from .solver import Floats
 
 #: Random draws before the local search, misses in a row after which it draws fewer coefficients again. The paper's search is of
 #: 600 and more evaluations and takes 100 for both; these are for some hundred.
-RANDOM_DRAWS, PATIENCE = 20, 20
+RANDOM_DRAWS, PATIENCE = 8, 8
 #: Share of the coefficients that the local search draws again at first.
 RESAMPLED = 0.1
 #: Draws before a solution that was evaluated already is accepted; each draws one more coefficient again than the one before.
