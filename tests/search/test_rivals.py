@@ -20,6 +20,8 @@ from autocompress.search.problem import Problem
 from autocompress.search.proposing import Finished, ProposingSampler
 from autocompress.search.spdy import ATTEMPTS, PATIENCE, RANDOM_DRAWS, RESAMPLED, SpdySampler
 from autocompress.search.study import RIVALS, STATIC, check_sampler, enqueue_baselines, evaluated, run_trials
+from autocompress.spaces.groups import Group
+from autocompress.spaces.layers import Layer
 from autocompress.spaces.plan import Plan
 
 NAMES = sorted(RIVALS)
@@ -179,8 +181,8 @@ def test_evopress_steps_are_by_one_level_and_reach_all(tiny_problem: Problem, bu
     assert max(shares) >= 0.75 and len(sampler._units) == len(tiny_problem.space.layers) + len(tiny_problem.space.groups)
 
 
-def _down(sampler: EvoPressSampler, unit: object, plan: Plan) -> Plan:
-    while (faster := sampler._step(plan, unit, -1)) != plan:  # type: ignore[arg-type]
+def _down(sampler: EvoPressSampler, unit: Layer | Group, plan: Plan) -> Plan:
+    while (faster := sampler._step(plan, unit, -1)) != plan:
         plan = faster
     return plan
 
