@@ -18,12 +18,13 @@ from ..spaces.network import INPUT, Network
 from ..spaces.option import Option
 from ..spaces.plan import Plan
 from ..spaces.remove_channels import remove_channels
-from .loss import divergence, memory_format, typical_divergence
+from .loss import divergence, memory_format
 from .prefix_cache import PrefixCache
 
 
 class PlanEvaluator:
-    """Losses of Plans on one set of samples: KL to the dense network after statistics correction on the same samples.
+    """Losses of Plans on one set of samples: how far outputs are from the dense network's after statistics correction on the same
+    samples.
 
     Args:
         network: the captured, uncompressed network.
@@ -78,11 +79,6 @@ class PlanEvaluator:
             with torch.inference_mode():
                 self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
         return self._losses[plan]
-
-    def typical_loss(self, plan: Plan) -> float:
-        """The geometric mean of the samples' losses under a Plan."""
-        with torch.inference_mode():
-            return typical_divergence(self.dense_outputs, self._outputs(plan))
 
     def with_more(self, inputs: torch.Tensor) -> PlanEvaluator:
         """An evaluator on these inputs beside its own, for Plans that share little; this one's prefixes make room for it."""

@@ -111,7 +111,7 @@ class StudyResult:
         pessimism: the quantile that every latency is: 0.5 is the median.
         budget_ms: the latency constraint; None in multi-objective mode.
         dense_ms: latency of the uncompressed network by data type; None where the target has no such kernels.
-        loss_name: as `KL to dense`. Lower is better.
+        loss_name: as `soft KL to dense`. Lower is better.
         metric_name: `agreement`, `top1`, or a function's name. Higher is better; the first two are shares in [0, 1].
         points: every evaluated trial that the search proposed.
         baselines: evaluated trials that have a name; they count for the front too.

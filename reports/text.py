@@ -53,7 +53,7 @@ def metric_name(result: StudyResult) -> str:
 
 
 def loss_name(result: StudyResult) -> str:
-    """The short name of the loss: `KL` for `KL to dense`."""
+    """The short name of the loss: `soft KL` for `soft KL to dense`."""
     return result.loss_name.removesuffix(" to dense")
 
 
@@ -154,11 +154,12 @@ def _against_baselines(result: StudyResult, best: Point) -> str:
         return ""
     if rival is None or rival.loss is None:
         return f"There is no baseline {where} to compare with."
+    name = loss_name(result)[:1].upper() + loss_name(result)[1:]
     other = f"the best baseline {where} ({rival.name}, {number(rival.loss)})"
     if best.loss > 0.0 and rival.loss > 0.0:
         factor, word = (rival.loss / best.loss, "lower") if rival.loss >= best.loss else (best.loss / rival.loss, "higher")
-        return f"{loss_name(result)} is {factor:.2g}{TIMES} {word} than that of {other}."
-    return f"{loss_name(result)} is {number(best.loss)}; compare {other}."
+        return f"{name} is {factor:.2g}{TIMES} {word} than that of {other}."
+    return f"{name} is {number(best.loss)}; compare {other}."
 
 
 def _against_dense(result: StudyResult, best: Point) -> str:

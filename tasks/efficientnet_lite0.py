@@ -21,11 +21,22 @@ from .task import Task
 SIZE = 224
 SHORT_SIDE = 256
 
-#: Colour photographs of scikit-image, beside the twenty of foolbox.
+#: Colour photographs of scikit-image, and of mvtb-data (Corke, "Robotics, Vision and Control"), beside the twenty of foolbox.
 _SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+_MVTB = (
+    *("58060.png", "building2-3.png", "eiffel-1.png", "eiffel-2.png", "greenscreen.png", "notre-dame.png", "roof.png"),
+    *("tomato_124.png", "yellowtargets.png", *(f"flowers{number}.png" for number in range(1, 10))),
+    *(f"campus/P10704{number}.png" for number in (91, 94, 96, 98)),
+    *(f"campus/P10705{number:02}.png" for number in (0, 3, 5, 7, 9, 10, 12, 14, 15)),
+)
+_MVTB_EVALUATION = (
+    *("butterfly.jpg", "church.jpg", "image3.jpg", "lab-scene.png", "monalisa.png", "road.png", "rocks2-l.png"),
+    "tomato_54.png",
+)
 _SEED = 0
-_CALIBRATION_CROPS, _EVALUATION_CROPS = 14, 16  # of each photograph without labels
-_SMALL_CROPS = 3  # of each of the forty small photographs (CIFAR, 32x32) that add variety to calibration
+#: Crops of each photograph without labels: of those that reconstruct Layers, score Plans, and evaluate.
+_CALIBRATION_CROPS, _SCORING_CROPS, _EVALUATION_CROPS = 7, 4, 8
+_SMALL_CROPS = 2  # of each of the forty small photographs (CIFAR, 32x32) that add variety to calibration
 _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS = 256, 2_000  # at most, of a folder; 2 crops each, and the centre
 
 
@@ -33,7 +44,7 @@ _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS = 256, 2_000  # at most, of a folder; 2 
 def efficientnet_lite0(data: Path | None = None) -> Task:
     """The Task, on the labelled photographs in `data`, or in the folder of the environment variable AUTOCOMPRESS_IMAGENET.
 
-    Without either, on crops of 25 photographs that packages ship. A crop need not show what a label says of its photograph,
+    Without either, on crops of 64 photographs that packages ship. A crop need not show what a label says of its photograph,
     so the metric is then the agreement with the dense network. Calibration and evaluation never share a photograph.
 
     Raises:
@@ -68,19 +79,19 @@ def _on_shipped_photos() -> Task:
 
     foolbox = sorted((_package_folder("foolbox") / "data").glob("imagenet_*.jpg"))
     skimage = [_package_folder("skimage") / "data" / name for name in _SKIMAGE]
+    mvtb = _package_folder("mvtbdata") / "images"
     paths = [*foolbox, *skimage]
-    large = [path for index, path in enumerate(paths) if index % 3 != 2]
+    large = [path for index, path in enumerate(paths) if index % 3 != 2] + [mvtb / name for name in _MVTB]
     small = sorted((_package_folder("foolbox") / "data").glob("cifar*.png"))
-    evaluation = paths[2::3]
-    # The last quarter scores Plans: every third large photograph, of both packages. Before it, what reconstructs Layers:
-    # both halves of that see small and large photographs.
-    scoring = large[1::3]
-    rest = [path for path in large if path not in scoring]
+    evaluation = paths[2::3] + [mvtb / name for name in _MVTB_EVALUATION]
+    # What comes last scores Plans: every second large photograph. Before it, what reconstructs Layers: both halves of that see
+    # small and large photographs.
+    scoring, rest = large[1::2], large[::2]
     calibration = [
         *((path, _SMALL_CROPS) for path in small[::2]),
         *((path, _CALIBRATION_CROPS) for path in (*rest[::2], *rest[1::2])),
         *((path, _SMALL_CROPS) for path in small[1::2]),
-        *((path, _CALIBRATION_CROPS) for path in scoring),
+        *((path, _SCORING_CROPS) for path in scoring),
     ]
     return _task(
         photos.to_tensor(photos.random_crops(calibration, SIZE, _SEED)),

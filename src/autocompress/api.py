@@ -24,7 +24,7 @@ from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
-from .evaluators.loss import memory_format
+from .evaluators.loss import TEMPERATURE, memory_format
 from .files import write_json
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
@@ -235,6 +235,7 @@ def begin_study(
         "option set": space.fingerprint,
         "budget": None if budget_ms is None else round(budget_ms, 6),
         "search samples": settings.search_samples,
+        "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
     }
@@ -257,7 +258,7 @@ def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phase
             lambda group, share: database.channels(group, share).error,
             evaluator.loss,
             database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
-            f"{prepared.key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {__version__}",
+            f"{prepared.key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {TEMPERATURE:g} {__version__}",
             update,
         )
     return Problem(space, prepared.profile.latency, errors)

@@ -93,7 +93,7 @@ class _Judge:
         self._prepared = prepared
         self._store = store
         self._fingerprint = dict(fingerprint)
-        self._typical: dict[str, float] = {}
+        self._held_out: dict[str, float] = {}
         self._judged: dict[str, Judged] = {}
         self._more = prepared.evaluator.with_more(prepared.held_out[:HELD_OUT])
         self._evaluation = EvaluationJudge(prepared)
@@ -105,22 +105,22 @@ class _Judge:
         try:
             value = json.loads(self._store.read_text(encoding="utf-8"))
             if value["fingerprint"] == self._fingerprint:
-                self._typical = {str(key): float(loss) for key, loss in value["held out"].items()}
+                self._held_out = {str(key): float(loss) for key, loss in value["held out"].items()}
                 self._judged = {str(key): Judged(float(loss), float(metric)) for key, (loss, metric) in value["evaluation"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"the file {self._store} is damaged ({error}). Remove it: its plans will be judged again.") from error
 
     def _save(self) -> None:
         evaluation = {key: [judged.loss, judged.metric] for key, judged in self._judged.items()}
-        write_json(self._store, {"fingerprint": self._fingerprint, "held out": self._typical, "evaluation": evaluation})
+        write_json(self._store, {"fingerprint": self._fingerprint, "held out": self._held_out, "evaluation": evaluation})
 
-    def typical_loss(self, plan: Plan) -> float:
+    def held_out_loss(self, plan: Plan) -> float:
         """As the ordinary search scores finalists."""
-        if plan.key not in self._typical:
-            self._typical[plan.key] = self._more.typical_loss(plan)
+        if plan.key not in self._held_out:
+            self._held_out[plan.key] = self._more.loss(plan)
             self._more.forget()
             self._save()
-        return self._typical[plan.key]
+        return self._held_out[plan.key]
 
     def judged(self, plan: Plan) -> Judged:
         """Loss and metric on evaluation data."""
@@ -240,4 +240,4 @@ def _finalist(trials: list[Evaluated], budget_ms: float, judge: _Judge) -> Evalu
     chosen = finalists(trials, budget_ms)
     if len(chosen) < 2:
         return chosen[0] if chosen else None
-    return min(chosen, key=lambda trial: (judge.typical_loss(trial.plan), trial.number))
+    return min(chosen, key=lambda trial: (judge.held_out_loss(trial.plan), trial.number))

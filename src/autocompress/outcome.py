@@ -97,22 +97,21 @@ def conclude(search: Search) -> StudyResult:
 
 
 def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
-    """The trial to recommend: with a budget, of the best feasible ones and the plain solver's the one that does best on most
-    inputs when some are added which no trial was scored on; without, the knee of the front. None when no trial is feasible.
+    """The trial to recommend: with a budget, of the best feasible ones and the plain solver's the one of least loss
+    when inputs are added which no trial was scored on; without, the knee of the front. None when no trial is feasible.
     """
     if search.budget_ms is None:
         return _knee([trial for trial in trials if trial.number in on_front])
     chosen = finalists(trials, search.budget_ms)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
-    # Each is corrected anew on the larger set, which the search has not fitted. The mean loss is decided by few hard inputs: its
-    # order of Plans says less of other photographs than that of the geometric mean.
+    # Each is corrected anew on the larger set, which the search has not fitted.
     judge = search.prepared.evaluator.with_more(search.prepared.held_out[:HELD_OUT])
     return_freed_memory()
     scores = {}
     for done, trial in enumerate(chosen):
         update(done, len(chosen), f"trial {trial.number}")
-        scores[trial.number] = judge.typical_loss(trial.plan)
+        scores[trial.number] = judge.loss(trial.plan)
     update(len(chosen), len(chosen), "done")
     return_freed_memory()
     return min(scores, key=lambda number: (scores[number], number))

@@ -72,7 +72,7 @@ def sample_result(trials: int = 150, layers: int = 49, budget_ms: float | None =
         latency_note="median error 11 %, worst 23 % against 62 published end-to-end times of Cortex-X1 networks",
         budget_ms=budget_ms,
         dense_ms={"fp32": 21.4, "fp16": 13.1, "int8": 7.92},
-        loss_name="KL to dense",
+        loss_name="soft KL to dense",
         metric_name="agreement",
         points=tuple(row for row in rows if row.name is None),
         baselines=tuple(row for row in rows if row.name is not None),

@@ -26,7 +26,7 @@ def test_fits_the_terminal(result: StudyResult, width: int) -> None:
 
 def test_shows_headline_front_baselines_and_source(result: StudyResult) -> None:
     text = printed(result)
-    assert "4.98 ms (modelled, 4.69 to 5.33) · KL 0.0251 · agreement 96.3 % · 3.8 MB" in text
+    assert "4.98 ms (modelled, 4.69 to 5.33) · soft KL 0.0251 · agreement 96.3 % · 3.8 MB" in text
     assert f"trial {result.best} (best)" in text and "plain solver" in text and "2.2×" in text  # noqa: RUF001
     assert "Latencies are modelled: median error 11 %" in text
     assert "* over the budget of 5 ms" in text and "21.4*" in text

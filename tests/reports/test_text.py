@@ -45,7 +45,7 @@ def test_printable_removes_escape_sequences() -> None:
 
 
 def test_headline(result: StudyResult) -> None:
-    assert headline(result) == "4.98 ms (modelled, 4.69 to 5.33) · KL 0.0251 · agreement 96.3 % · 3.8 MB"
+    assert headline(result) == "4.98 ms (modelled, 4.69 to 5.33) · soft KL 0.0251 · agreement 96.3 % · 3.8 MB"
     assert "4.98 ms (measured, 4.69 to 5.33)" in headline(replace(result, latency_source="measured"))
 
 
@@ -64,7 +64,7 @@ def test_headline_without_an_interval(result: StudyResult) -> None:
 
 def test_remarks_compare_with_the_best_baseline_and_with_dense(result: StudyResult) -> None:
     assert remarks(result) == [
-        "KL is 2.2× lower than that of the best baseline within 5 ms (plain solver, 0.0556).",  # noqa: RUF001
+        "Soft KL is 2.2× lower than that of the best baseline within 5 ms (plain solver, 0.0556).",  # noqa: RUF001
         "It is 1.6× as fast as dense int8, 7.92 ms (modelled).",  # noqa: RUF001
     ]
 
@@ -99,4 +99,4 @@ def test_nothing_evaluated(result: StudyResult) -> None:
 
 def test_without_a_best_the_front_is_the_headline(result: StudyResult) -> None:
     text = headline(replace(result, budget_ms=None, best=None))
-    assert text.startswith("A front of 33 plans: 3.06 ms (modelled) at KL") and "21.4 ms (modelled)" in text
+    assert text.startswith("A front of 33 plans: 3.06 ms (modelled) at soft KL") and "21.4 ms (modelled)" in text
