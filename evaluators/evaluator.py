@@ -90,6 +90,11 @@ class PlanEvaluator:
         """Losses that were computed before, on the same samples: they are not computed again."""
         self._losses.update(losses)
 
+    def forget(self) -> None:
+        """Give back the memory of everything but losses."""
+        self._cache.clear()
+        self._corrections.clear()
+
     def _outputs(self, plan: Plan) -> torch.Tensor:
         """What the network that a Plan means gives for the samples, after its statistics correction, which is kept."""
         candidate = self.candidate(plan)

@@ -123,10 +123,10 @@ def pareto(result: StudyResult) -> Chart:
         keys.append(Key("star", "ink", "best"))
         marker = {"symbol": "star", "size": 17, "color": "var(--ink)", "line": {"width": 1.5, "color": "var(--page)"}}
         traces.append({**_markers(result, [best], losses, marker), **_interval(best)})
-    layout = _layout(times.axis(f"latency, ms ({result.latency_source})"), losses.axis(f"{loss_name(result)}, search data"))
+    layout = base_layout(times.axis(f"latency, ms ({result.latency_source})"), losses.axis(f"{loss_name(result)}, search data"))
     if inside:
-        layout["xaxis"]["range"] = _range(times, [point.latency_ms for point in inside] + _optional(result.budget_ms))
-        layout["yaxis"]["range"] = _range(losses, [losses.place(point.search_loss) for point in inside])
+        layout["xaxis"]["range"] = axis_range(times, [point.latency_ms for point in inside] + _optional(result.budget_ms))
+        layout["yaxis"]["range"] = axis_range(losses, [losses.place(point.search_loss) for point in inside])
     if result.budget_ms is not None:
         _add_budget(layout, result.budget_ms, times, budget(result))
     outside = [point for point in baselines if point not in inside]
@@ -192,9 +192,9 @@ def history(result: StudyResult) -> Chart:
                 "hoverinfo": "skip",
             }
         )
-    layout = _layout({"title": {"text": "trial"}}, losses.axis(f"{loss_name(result)}, search data"))
+    layout = base_layout({"title": {"text": "trial"}}, losses.axis(f"{loss_name(result)}, search data"))
     if near:
-        layout["yaxis"]["range"] = _range(losses, [losses.place(row.search_loss) for row in near])
+        layout["yaxis"]["range"] = axis_range(losses, [losses.place(row.search_loss) for row in near])
     return Chart({"data": traces, "layout": layout}, tuple(keys))
 
 
@@ -228,7 +228,7 @@ def generalisation(result: StudyResult) -> Chart:
         }
         for values, marker in ((search, _dot("accent", 8, 1.0, True)), (evaluation, _dot("vermilion", 8)))
     ]
-    layout = _layout(times.axis(f"latency, ms ({result.latency_source})"), losses.axis(loss_name(result)))
+    layout = base_layout(times.axis(f"latency, ms ({result.latency_source})"), losses.axis(loss_name(result)))
     keys = (Key("circle", "accent", "search data", True), Key("circle", "vermilion", "evaluation data, never searched"))
     return Chart({"data": [joints, *dots], "layout": layout}, keys)
 
@@ -261,7 +261,7 @@ def layers(result: StudyResult) -> Chart:
         traces.append(_bars([("other", others, text)], "ink"))
     categories = [*places, "other"] if result.other_ops else places
     axis = {"title": {"text": "layer"}, "type": "category", "categoryorder": "array", "categoryarray": categories, "nticks": 12}
-    layout = _layout(axis, {"title": {"text": f"ms ({result.latency_source})"}, "rangemode": "tozero"})
+    layout = base_layout(axis, {"title": {"text": f"ms ({result.latency_source})"}, "rangemode": "tozero"})
     layout.update(barmode="overlay", bargap=0.1)
     layout["xaxis"].update(showgrid=False, tickangle=0)
     return Chart({"data": traces, "layout": layout}, tuple(keys))
@@ -279,7 +279,7 @@ def _optional(value: float | None) -> list[float]:
     return [] if value is None else [value]
 
 
-def _range(scale: Scale, values: Sequence[float]) -> list[float]:
+def axis_range(scale: Scale, values: Sequence[float]) -> list[float]:
     """Ends of an axis with some space around `values`; as powers of ten on a logarithmic axis, as Plotly wants."""
     low, high = min(values), max(values)
     if scale.logarithmic:
@@ -377,7 +377,8 @@ def _layer_hover(result: StudyResult, row: LayerRow) -> str:
     )
 
 
-def _layout(xaxis: Figure, yaxis: Figure) -> Figure:
+def base_layout(xaxis: Figure, yaxis: Figure) -> Figure:
+    """What all charts look like."""
     common = {"gridcolor": "var(--faint)", "zeroline": False, "linecolor": "var(--line)", "ticks": "", "automargin": True}
     return {
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "var(--muted)"},

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import write_json, write_text
+from .comparison import Comparison
+from .comparison_page import render_comparison
 from .front import front_csv, front_json
 from .html import render_html
 from .result import StudyResult
 
 RESULT = "result.json"
+COMPARISON_JSON, COMPARISON_CSV, COMPARISON_HTML = "compare.json", "compare.csv", "compare.html"
 
 
 def write_reports(result: StudyResult, folder: Path) -> None:
@@ -22,3 +25,14 @@ def write_reports(result: StudyResult, folder: Path) -> None:
     write_json(folder / "front.json", front_json(result))
     write_text(folder / "front.csv", front_csv(result))
     write_text(folder / "report.html", render_html(result))
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write compare.json, compare.csv and compare.html into `folder`, each atomically.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    write_json(folder / COMPARISON_JSON, comparison.to_json())
+    write_text(folder / COMPARISON_CSV, comparison.to_csv())
+    write_text(folder / COMPARISON_HTML, render_comparison(comparison))

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
-
 from . import charts
-from .charts import STRUCTURE_COLOURS, SYMBOLS, Chart, Key
-from .page import SCRIPT, STYLE
+from .charts import STRUCTURE_COLOURS, Chart, Key
+from .document import chart, document, facts_block, section, symbol
 from .result import LayerRow, Point, StudyResult
 from .text import (
-    MISSING,
     budget,
     count,
     headline,
@@ -46,32 +40,8 @@ def render_html(result: StudyResult) -> str:
         figures["layers"] = charts.layers(result)
     sections = (_front(result, figures), _generalisation(result, figures), _history(result, figures), _layers(result, figures))
     body = "".join((_header(result), *sections, _provenance(result)))
-    data = json.dumps({name: chart.figure for name, chart in figures.items()}, allow_nan=False).replace("<", "\\u003c")
-    library = get_plotlyjs()
-    scripts = [library, SCRIPT] if figures else []
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "script-src " + (" ".join(_hash(script) for script in scripts) or "'none'"),
-            "style-src 'unsafe-inline'",
-            "img-src data: blob:",
-        )
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(result.task)} on {escape(result.target)} · autocompress</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}"
-        f"<footer>autocompress {escape(str(result.provenance.get('autocompress', '')))}</footer>\n</main>\n"
-        f'<script type="application/json" id="figures">{data}</script>\n'
-        + "".join(f"<script>{script}</script>\n" for script in scripts)
-        + "</body>\n</html>\n"
-    )
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+    version = str(result.provenance.get("autocompress", ""))
+    return document(f"{result.task} on {result.target}", body, figures, version)
 
 
 def _source(result: StudyResult) -> str:
@@ -136,7 +106,7 @@ def _stats(result: StudyResult) -> str:
 
 def _front(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     if not result.everything:
-        return _section("Pareto front", "There is nothing to draw yet: no trial has been evaluated.", "")
+        return section("Pareto front", "There is nothing to draw yet: no trial has been evaluated.", "")
     best, front = result.best_point, result.front
     lead = (
         "Each dot is one evaluated plan; lower and further left is better. The line is what the front guarantees: "
@@ -144,14 +114,14 @@ def _front(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     )
     shown = [best] if best is not None else []
     shown += sorted((point for point in result.baselines if point is not best), key=lambda point: point.latency_ms)
-    content = _chart("pareto", figures["pareto"], "Pareto front of loss against latency", "chart")
+    content = chart("pareto", figures["pareto"], "Pareto front of loss against latency", "chart")
     content += _points_table(result, shown) if shown else ""
     if front:
         table = _points_table(result, front)
         content += f"<details><summary>The front: {count(len(front), 'plan')}</summary>{table}</details>\n"
     else:
         content += '<p class="below">There is no front: no evaluated plan is on it.</p>\n'
-    return _section("Pareto front", lead, content)
+    return section("Pareto front", lead, content)
 
 
 def _generalisation(result: StudyResult, figures: Mapping[str, Chart]) -> str:
@@ -162,8 +132,8 @@ def _generalisation(result: StudyResult, figures: Mapping[str, Chart]) -> str:
         "which it never saw (filled): a widening gap would mean that the search fits its own samples."
     )
     label = "Loss of the front on search data and on evaluation data"
-    return _section(
-        "Search data and evaluation data", lead, _chart("generalisation", figures["generalisation"], label, "chart low")
+    return section(
+        "Search data and evaluation data", lead, chart("generalisation", figures["generalisation"], label, "chart low")
     )
 
 
@@ -173,14 +143,14 @@ def _history(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     seconds = sum(row.seconds for row in result.history)
     lead = f"{count(len(result.history), 'completed trial')}, {seconds / len(result.history):.2g} s each on average."
     label = "Search loss of each trial and the best so far"
-    return _section("Search history", lead, _chart("history", figures["history"], label, "chart low"))
+    return section("Search history", lead, chart("history", figures["history"], label, "chart low"))
 
 
 def _layers(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     if "layers" not in figures:
         return ""
     lead = f"Each layer of the best plan, its {result.latency_source} time in front of the same layer when dense int8."
-    content = _chart("layers", figures["layers"], "Time of each layer of the best plan", "chart low")
+    content = chart("layers", figures["layers"], "Time of each layer of the best plan", "chart low")
     content += _layers_table(result)
     if result.other_ops:
         total = sum(row.ms for row in result.other_ops)
@@ -193,7 +163,7 @@ def _layers(result: StudyResult, figures: Mapping[str, Chart]) -> str:
             f'<div class="scroll"><table><thead><tr><th class="text">op</th><th>ms, {result.latency_source}</th></tr></thead>\n'
             f"<tbody>{rows}</tbody></table></div></details>\n"
         )
-    return _section("Where the time goes", lead, content)
+    return section("Where the time goes", lead, content)
 
 
 def _layers_table(result: StudyResult) -> str:
@@ -208,7 +178,7 @@ def _layers_table(result: StudyResult) -> str:
 
 
 def _layer_row(result: StudyResult, index: int, row: LayerRow, widest: float) -> str:
-    swatch = _symbol(Key("square", STRUCTURE_COLOURS.get(row.structure, "grey"), row.structure))
+    swatch = symbol(Key("square", STRUCTURE_COLOURS.get(row.structure, "grey"), row.structure))
     if row.runner_up is None:
         other = '<span class="quiet">no other choice</span>'
     else:
@@ -261,45 +231,5 @@ def _provenance(result: StudyResult) -> str:
     ]
     groups += [(name, dict(value)) for name, value in facts.items() if isinstance(value, Mapping)]
     groups.append((f"dense latency, {result.latency_source}", dense))
-    content = "".join(_facts(title, values) for title, values in groups if values)
-    return _section("Provenance", "", f'<div class="facts">{content}</div>\n')
-
-
-def _facts(title: str, values: Mapping[str, Any]) -> str:
-    unit = " s" if title == "seconds" else ""
-    rows = "".join(f"<dt>{escape(_words(name))}</dt><dd>{escape(_value(value))}{unit}</dd>" for name, value in values.items())
-    return f"<div><h3>{escape('time' if unit else _words(title))}</h3><dl>{rows}</dl></div>\n"
-
-
-def _words(name: str) -> str:
-    return str(name).replace("_", " ")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(name)} {_value(item)}" for name, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_value(item) for item in value)
-    return MISSING if value is None else str(value)
-
-
-def _section(title: str, lead: str, content: str) -> str:
-    paragraph = f'<p class="quiet">{lead}</p>\n' if lead else ""
-    return f"<section>\n<h2>{title}</h2>\n{paragraph}{content}</section>\n"
-
-
-def _chart(name: str, chart: Chart, label: str, kind: str) -> str:
-    keys = "".join(f"<li>{_symbol(key)}{escape(key.label)}</li>" for key in chart.keys)
-    notes = "".join(f'<p class="below">{escape(note)}</p>\n' for note in chart.notes)
-    return (
-        f'<ul class="keys">{keys}</ul>\n<div class="{kind}" id="{name}" role="img" aria-label="{escape(label)}"></div>\n{notes}'
-    )
-
-
-def _symbol(key: Key) -> str:
-    paint = f"fill:none;stroke:var(--{key.colour});stroke-width:1.5" if key.hollow else f"fill:var(--{key.colour})"
-    return f'<svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="{SYMBOLS[key.symbol]}" style="{paint}"/></svg>'
+    content = "".join(facts_block(title, values) for title, values in groups if values)
+    return section("Provenance", "", f'<div class="facts">{content}</div>\n')

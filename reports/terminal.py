@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .comparison import Comparison
+from .comparison_page import columns, verdicts
+from .folder import COMPARISON_CSV, COMPARISON_HTML, COMPARISON_JSON
 from .result import Point, StudyResult
 from .text import budget, headline, loss_name, metric, metric_name, number, over_budget, point_name, printable, remarks, size
 
@@ -17,6 +20,8 @@ from .text import budget, headline, loss_name, metric, metric_name, number, over
 ROWS = 10
 #: Below so many columns the table keeps latency, evaluation loss and metric only.
 NARROW = 72
+#: Below so many columns a comparison keeps what is about evaluation data.
+WIDE = 110
 OVER = "*"
 
 
@@ -39,6 +44,34 @@ def print_summary(result: StudyResult, console: Console, folder: Path | None = N
             rows.append(("network", "best"))
         for label, name in rows:
             console.print(Text.assemble((f"{label:<8}", "dim"), str(folder / name)), soft_wrap=True)
+
+
+def print_comparison(comparison: Comparison, console: Console, folder: Path) -> None:
+    """Print how samplers compare, and where the files are."""
+    console.print()
+    goal = f"within {number(comparison.budget_ms)} ms ({comparison.latency_source}), {comparison.trials} evaluations"
+    console.print(Text(printable(f"{comparison.task} on {comparison.target}, {goal}"), style="dim"))
+    for sentence in verdicts(comparison):
+        console.print(Text(printable(sentence)))
+    console.print()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="dim")
+    table.add_column("sampler", overflow="fold")
+    shown = columns(comparison)
+    if console.width < WIDE:
+        shown = [column for column in shown if column[1] == "evaluation data"]
+    for head, below, _ in shown:
+        table.add_column(Text(f"{printable(head)}\n{below}"), justify="right", overflow="fold")
+    rows = comparison.rows()
+    for index, row in enumerate(rows):
+        if index == len(comparison.samplers):
+            table.add_section()
+        style = "bold green" if row.name == comparison.compared_with else ""
+        table.add_row(Text(printable(row.name)), *(Text(printable(cell(row))) for _, _, cell in shown), style=style)
+    console.print(table)
+    console.print(Text(printable(f"Latencies are {comparison.latency_source}: {comparison.latency_note}"), style="dim"))
+    console.print()
+    for label, name in (("report", COMPARISON_HTML), ("curves", COMPARISON_CSV), ("", COMPARISON_JSON)):
+        console.print(Text.assemble((f"{label:<8}", "dim"), str(folder / name)), soft_wrap=True)
 
 
 def _table(result: StudyResult, width: int) -> Table:

@@ -38,7 +38,12 @@ def size(count: int) -> str:
 
 def metric(result: StudyResult, value: float | None) -> str:
     """A value of the metric: shares in percent, the user's own metrics as numbers."""
-    if value is None or result.metric_name not in ("agreement", "top1"):
+    return percent_or_number(result.metric_name, value)
+
+
+def percent_or_number(metric_name: str, value: float | None) -> str:
+    """A value of the metric of that name."""
+    if value is None or metric_name not in ("agreement", "top1"):
         return number(value)
     return f"{value * 100:.1f} %"
 

@@ -153,7 +153,7 @@ class PlanSampler(BaseSampler):
         for _ in range(STEPS if names else 0):
             name = names[int(rng.integers(len(names)))]
             options = self._problem.space.options[name]
-            changed = self._with(found, name, options[int(rng.integers(len(options)))])
+            changed = self._problem.space.changed(found, name, options[int(rng.integers(len(options)))])
             if self._problem.latency.ms(changed) <= budget:
                 if changed not in seen:
                     return changed
@@ -225,7 +225,7 @@ class PlanSampler(BaseSampler):
         own = choices.times[plan[layer]]
         at = sum([time < own for _, time, _ in choices.useful])
         near = [option for option, _, _ in choices.useful[max(0, at - NEAR) : at + NEAR + 1] if option != plan[layer]]
-        return self._with(plan, layer, near[int(rng.integers(len(near)))]) if near else plan
+        return self._problem.space.changed(plan, layer, near[int(rng.integers(len(near)))]) if near else plan
 
     def _choices(self, layer: str, kept: Mapping[str, int]) -> _Choices:
         key = (layer, *self._problem.latency.deciding(layer, kept))
@@ -239,19 +239,6 @@ class PlanSampler(BaseSampler):
                     useful.append((option, times[option], errors[option]))
             self._known[key] = _Choices(times, tuple(useful))
         return self._known[key]
-
-    def _with(self, plan: Plan, layer: str, option: Option) -> Plan:
-        """`plan` with one Option changed; a Group whose channel share this changes follows as a whole."""
-        changes, space = {layer: option}, self._problem.space
-        group = space.group_of(layer)
-        if group is not None and "channel" in (option.structure, plan[layer].structure):
-            for span in group.producers:
-                if span.op != layer:
-                    bits = plan[span.op].bits
-                    removes = option.structure == "channel"
-                    share = option.sparsity
-                    changes[span.op] = space.channel_option(span.op, share, bits) if removes else Option("dense", 0.0, bits)
-        return plan.replace(changes)
 
     def _settled(self, plan: Plan, coefficients: Mapping[str, float], budget: float, rng: np.random.Generator) -> Plan | None:
         """`plan` brought within the budget, and up to it, by the steps that cost least expected loss per time.

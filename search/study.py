@@ -22,11 +22,18 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import UserError
 from ..spaces.plan import Plan
 from .baselines import BASELINE
+from .evopress import EvoPressSampler
 from .parameters import Parameters
 from .problem import Problem
+from .proposing import ProposingSampler
 from .sampler import PlanSampler
+from .spdy import SpdySampler
 
-SAMPLERS = ("ours", "tpe", "nsga2", "nsga3", "random", "gp")
+#: Other people's searches that propose Plans within a budget.
+RIVALS: dict[str, type[ProposingSampler]] = {"spdy": SpdySampler, "evopress": EvoPressSampler}
+#: Samplers of Optuna's that learn only from parameters which every trial has.
+STATIC = ("nsga2", "nsga3", "gp")
+SAMPLERS = ("ours", "tpe", "nsga2", "nsga3", "random", "gp", *RIVALS)
 #: Name of the constraint: latency minus budget in milliseconds; feasible when at most zero.
 CONSTRAINT = "latency_ms"
 #: Losses are cut here, so that a network which overflows is a bad trial and no failed one.
@@ -88,14 +95,31 @@ def open_study(storage: BaseStorage, name: str, fingerprint: Mapping[str, Any], 
     return study
 
 
+def check_sampler(name: str, bounded: bool) -> None:
+    """Refuse a sampler that there is not, or that cannot search without a budget.
+
+    Raises:
+        UserError: with the names that there are.
+    """
+    if name not in SAMPLERS:
+        raise UserError(f"unknown sampler {name!r}: use one of {', '.join(SAMPLERS)}.")
+    if name in RIVALS and not bounded:
+        others = ", ".join(other for other in SAMPLERS if other not in RIVALS)
+        raise UserError(f"sampler {name} searches within a budget: add --budget, or use one of {others}.")
+
+
 def make_sampler(name: str, problem: Problem, budget_ms: float | None, seed: int) -> BaseSampler:
     """A sampler by its name.
 
     Raises:
-        UserError: no such sampler.
+        UserError: no such sampler, or one that cannot do without a budget.
     """
+    check_sampler(name, budget_ms is not None)
     if name == "ours":
         return PlanSampler(problem, budget_ms, seed)
+    if name in RIVALS:
+        assert budget_ms is not None
+        return RIVALS[name](problem, budget_ms, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
@@ -106,9 +130,7 @@ def make_sampler(name: str, problem: Problem, budget_ms: float | None, seed: int
             return optuna.samplers.NSGAIIISampler(seed=seed)
         if name == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-    raise UserError(f"unknown sampler {name!r}: use one of {', '.join(SAMPLERS)}")
+        return optuna.samplers.GPSampler(seed=seed)
 
 
 def enqueue_baselines(study: optuna.Study, parameters: Mapping[str, dict[str, Any]]) -> None:
@@ -166,7 +188,8 @@ def run_trials(
 ) -> None:
     """Evaluate Plans until the study holds `trials` finished ones, or `timeout` seconds have passed."""
     end = math.inf if timeout is None else time.monotonic() + timeout
-    ours = PlanSampler(problem, budget_ms, seed) if sampler == "ours" else None
+    # A sampler that proposes from the seed and the finished trials alone is made once: it remembers what it has worked out.
+    once = make_sampler(sampler, problem, budget_ms, seed) if sampler == "ours" or sampler in RIVALS else None
     parameters = Parameters(problem.space)
     best = math.inf
     while True:
@@ -177,10 +200,14 @@ def run_trials(
         progress(len(finished), trials, f"best loss {best:.4g}" if math.isfinite(best) else "")
         if len(finished) >= trials or time.monotonic() >= end:
             return
-        # A sampler that is made anew for each trial, from the number of finished ones, survives any kill unchanged.
-        study.sampler = ours or make_sampler(sampler, problem, budget_ms, seed * 1_000_003 + len(finished))
+        # Another one that is made anew for each trial, from the number of finished ones, survives any kill unchanged too.
+        study.sampler = once or make_sampler(sampler, problem, budget_ms, seed * 1_000_003 + len(finished))
         trial = _begin(study)
         try:
+            if sampler in STATIC:
+                # Sparsity too, where nothing is removed: left out there, they would draw it at random wherever it is needed.
+                for name, distribution in parameters.distributions.items():
+                    trial.suggest_categorical(name, distribution.choices)
             plan = parameters.plan(_suggest(trial))
             ms = problem.latency.ms(plan)
             if budget_ms is not None:

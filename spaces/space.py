@@ -67,6 +67,19 @@ class Space:
         offered = [o for o in self.options[layer] if o.structure == "channel" and o.sparsity == share]
         return min(offered, key=lambda option: abs(math.log2(option.bits / bits)))
 
+    def changed(self, plan: Plan, layer: str, option: Option) -> Plan:
+        """`plan` with one Option changed; a Group whose channel share this changes follows as a whole."""
+        changes = {layer: option}
+        group = self.group_of(layer)
+        if group is not None and "channel" in (option.structure, plan[layer].structure):
+            for span in group.producers:
+                if span.op != layer:
+                    bits = plan[span.op].bits
+                    removes = option.structure == "channel"
+                    share = option.sparsity
+                    changes[span.op] = self.channel_option(span.op, share, bits) if removes else Option("dense", 0.0, bits)
+        return plan.replace(changes)
+
     def consistent(self, choices: Mapping[str, Option]) -> Plan:
         """The Plan that free choices per Layer stand for: producers of one Group follow the first one's channel choice.
 

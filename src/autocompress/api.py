@@ -33,8 +33,8 @@ from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
 from .search.parameters import Parameters
 from .search.problem import Problem
-from .search.study import SAMPLERS, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
-from .settings import SearchSettings
+from .search.study import check_sampler, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
+from .settings import Budget, SearchSettings
 from .spaces.capture import capture
 from .spaces.groups import find_groups
 from .spaces.layers import Layer, find_layers
@@ -76,6 +76,18 @@ class Prepared:
     evaluator: PlanEvaluator
     held_out: torch.Tensor
     key: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An open study, and what its numbers depend on; `origin` and `fingerprint` as in Search."""
+
+    settings: SearchSettings
+    origin: Mapping[str, Any]
+    budget_ms: float | None
+    folder: Path
+    study: optuna.Study
+    fingerprint: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases
     keep_freed_memory()
     with phases.phase("capture"):
         found = profile(task, target, settings.core, settings.pessimism)
-    return _prepare(task, target, settings, phases, found, task_fingerprint(task)[:16])
+    return prepare_profile(task, target, settings, phases, found, task_key(task))
 
 
 def run_search(
@@ -159,21 +171,19 @@ def run_search(
     Raises:
         UserError: bad settings or data; what was finished before is kept.
     """
-    if settings.sampler not in SAMPLERS:
-        raise UserError(f"unknown sampler {settings.sampler!r}: use one of {', '.join(SAMPLERS)}.")
+    check_sampler(settings.sampler, settings.budget is not None)
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     keep_freed_memory()
     with phases.phase("capture"):
         found = profile(task, target, settings.core, settings.pessimism)
-    nothing = ErrorTable(0.0, {name: dict.fromkeys(options, 0.0) for name, options in found.space.options.items()})
-    free = Problem(found.space, found.latency, nothing)
-    budget_ms = _budget_ms(settings, free)
-    if budget_ms is not None:
-        free.check_budget(budget_ms, target.name)
+    budget_ms = feasible_budget(settings.budget, found, target)
     folder = settings.results / (settings.study or study_name(task, target, settings))
     with folder_lock(folder):
-        return _run(task, target, settings, phases, found, budget_ms, folder, origin or {})
+        key = task_key(task)
+        begun = begin_study(task, target, settings, found, key, budget_ms, folder, origin or {})
+        prepared = prepare_profile(task, target, settings, phases, found, key)
+        return search_begun(begun, prepared, measured_problem(prepared, settings, phases), phases)
 
 
 def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
@@ -182,27 +192,41 @@ def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("._-") or "study"
 
 
-def _budget_ms(settings: SearchSettings, problem: Problem) -> float | None:
-    if settings.budget is None:
+def feasible_budget(budget: Budget | None, found: Profile, target: Target) -> float | None:
+    """A budget in milliseconds; None without one.
+
+    Raises:
+        UserError: no Plan can meet it.
+    """
+    if budget is None:
         return None
-    if settings.budget.ms is not None:
-        return settings.budget.ms
-    assert settings.budget.speedup is not None
-    return problem.latency.ms(problem.base) / settings.budget.speedup
+    nothing = ErrorTable(0.0, {name: dict.fromkeys(options, 0.0) for name, options in found.space.options.items()})
+    free = Problem(found.space, found.latency, nothing)
+    if budget.ms is not None:
+        budget_ms = budget.ms
+    else:
+        assert budget.speedup is not None
+        budget_ms = free.latency.ms(free.base) / budget.speedup
+    free.check_budget(budget_ms, target.name)
+    return budget_ms
 
 
-def _run(
+def begin_study(
     task: Task,
     target: Target,
     settings: SearchSettings,
-    phases: Phases,
     found: Profile,
+    key: str,
     budget_ms: float | None,
     folder: Path,
     origin: Mapping[str, Any],
-) -> Search:
+) -> Begun:
+    """Open the study in a folder that this process has locked, or make it; `key` as in Prepared.
+
+    Raises:
+        UserError: the study was made with something else, is damaged, or may not be continued.
+    """
     space, table = found.space, found.latency.table
-    key = task_fingerprint(task)[:16]
     fingerprint = {
         "task": f"{task.name} {key}",
         "table": f"{target.name} {table.core.name} {table.fingerprint}",
@@ -219,8 +243,12 @@ def _run(
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
     write_json(folder / "settings.json", {**settings.to_json(), **origin})
-    prepared = _prepare(task, target, settings, phases, found, key)
-    evaluator, database = prepared.evaluator, prepared.evaluator.database
+    return Begun(settings, origin, budget_ms, folder, study, fingerprint)
+
+
+def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phases) -> Problem:
+    """The choice of a Plan under the measured error table."""
+    space, evaluator, database = prepared.profile.space, prepared.evaluator, prepared.evaluator.database
     with phases.phase("error table") as update:
         errors = measure_errors(
             space,
@@ -228,23 +256,38 @@ def _run(
             lambda group, share: database.channels(group, share).error,
             evaluator.loss,
             database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
-            f"{key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {TEMPERATURE:g} {__version__}",
+            f"{prepared.key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {TEMPERATURE:g} {__version__}",
             update,
         )
-    problem = Problem(space, found.latency, errors)
+    return Problem(space, prepared.profile.latency, errors)
+
+
+def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Phases, phase: str = "trials") -> Search:
+    """Search until a study holds the trials that were asked for."""
+    settings, study, budget_ms, evaluator = begun.settings, begun.study, begun.budget_ms, prepared.evaluator
     plans = baselines(problem, budget_ms)
-    parameters = Parameters(space)
+    parameters = Parameters(problem.space)
     enqueue_baselines(study, {name: parameters.of(plan) for name, plan in plans.items()})
     evaluator.remember({trial.plan: trial.loss for trial in evaluated(study, problem)})
     clock = _Stopwatch(evaluator)
-    with phases.phase("trials") as update:
+    with phases.phase(phase) as update:
         run_trials(
             study, problem, clock.loss, settings.sampler, budget_ms, settings.trials, settings.timeout, settings.seed, update
         )
-    return Search(settings, origin, prepared, budget_ms, problem, study, folder, fingerprint, phases, clock.seconds)
+    return Search(
+        settings, begun.origin, prepared, budget_ms, problem, study, begun.folder, begun.fingerprint, phases, clock.seconds
+    )
 
 
-def _prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str) -> Prepared:
+def task_key(task: Task) -> str:
+    """A short hash of a task's model, data and metric."""
+    return task_fingerprint(task)[:16]
+
+
+def prepare_profile(
+    task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str
+) -> Prepared:
+    """Build, or reuse, the layer database of a captured task; `key` as in Prepared."""
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     reconstruction, scoring = split_calibration(calibration)
     search_samples, held_out = split_samples(scoring, settings.search_samples)

@@ -118,7 +118,7 @@ def search(
     trials: Annotated[int, typer.Option(help="Finished trials that the study shall hold, baselines included.")] = 150,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which no new trial begins.")] = None,
     seed: Annotated[int, typer.Option(help="One worker with one seed gives one result.")] = 0,
-    sampler: Annotated[str, typer.Option(help="ours, tpe, nsga2, nsga3, random or gp.")] = "ours",
+    sampler: Annotated[str, typer.Option(help="ours, tpe, nsga2, nsga3, random or gp; within a budget also spdy or evopress.")] = "ours",
     study: Annotated[str | None, typer.Option(help="Name; by default from task, target and budget.", metavar="NAME")] = None,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
@@ -274,6 +274,58 @@ def report(study: StudyArgument, results: ResultsOption = Path("results"), json_
         from .reports.front import front_json
 
         typer.echo(json.dumps(front_json(result), indent=2))
+
+
+@app.command()
+def compare(
+    samplers: Annotated[str, typer.Option(help="Names with commas between; see --sampler.")] = "ours,tpe,nsga2,random,spdy,evopress",
+    trials: Annotated[int, typer.Option(help="Evaluations of each study, baselines included.")] = 100,
+    seeds: Annotated[int, typer.Option(help="Studies of each sampler.")] = 3,
+    budget: Annotated[str, typer.Option(help="Latency: 5ms, 800us or 2x.", metavar="TIME")] = "2x",
+    task: TaskOption = DEFAULT_TASK,
+    target: TargetOption = DEFAULT_TARGET,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the folder; by default from task, target and budget.", metavar="NAME")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 48,
+    data: DataOption = None,
+    core: CoreOption = None,
+    results: ResultsOption = Path("results"),
+    json_: JsonOption = False,
+) -> None:
+    """Compare samplers: the same baselines, evaluations and seeds for each, and a report of what they find.
+
+    It can be stopped at any time, and goes on from there when it is run again; more trials, seeds or samplers can be added.
+
+    Example: autocompress compare --samplers ours,tpe,spdy --task fashion-mnist --budget 2x --trials 100 --seeds 3
+    """
+    console = Console(stderr=json_)
+    from .kernels.targets import load_target
+
+    device = load_target(target)
+    phases = Phases(_Display(console))
+    with phases.phase("task"):
+        from .comparison import ComparisonSettings
+        from .comparison import compare as run_all
+        from .tasks.loader import load_task
+
+        search = SearchSettings(
+            budget=Budget.parse(budget), trials=trials, study=study, results=results, core=core, search_samples=samples
+        )
+        names = tuple(name.strip() for name in samplers.split(",") if name.strip())
+        settings = ComparisonSettings(search, names, seeds)
+        loaded = load_task(task, data)
+    origin = {"task": task, "data": str(data) if data else None, "target": target}
+    try:
+        comparison, folder = run_all(loaded, device, settings, phases, origin)
+    except KeyboardInterrupt:
+        console.print("stopped; finished trials are kept. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    from .reports.terminal import print_comparison
+
+    print_comparison(comparison, console, folder)
+    if json_:
+        typer.echo(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
 
 
 @app.command()

@@ -58,6 +58,29 @@ class Judged:
     metric: float
 
 
+class EvaluationJudge:
+    """Judges Plans on the evaluation data, which no search sees."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        try:
+            self._inputs, _ = evaluation_data(prepared.task)
+        except UserError:
+            # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
+            self._inputs = prepared.held_out
+        self._dense = outputs(prepared.evaluator.dense.run, self._inputs)
+
+    def judged(self, plan: Plan) -> Judged:
+        """Loss and metric of a Plan."""
+        return self.judged_network(self._prepared.evaluator.recovered(plan))
+
+    def judged_network(self, candidate: Candidate) -> Judged:
+        """Loss and metric of a network."""
+        compressed = outputs(candidate.run, self._inputs)
+        value = metric(self._prepared.task, CandidateModule(candidate), self._dense, compressed)
+        return Judged(divergence(self._dense, compressed), value)
+
+
 def conclude(search: Search) -> StudyResult:
     """Judge the front, the baselines and the best Plan on evaluation data, and write everything under the study's folder.
 
@@ -70,14 +93,14 @@ def conclude(search: Search) -> StudyResult:
     on_front = front(trials)
     with search.phases.phase("finalists") as update:
         best = choose_best(search, trials, on_front, update)
-    examination = _Examination(search.prepared)
     with search.phases.phase("evaluation") as update:
+        judge = EvaluationJudge(search.prepared)
         wanted = [t for t in trials if t.number in on_front or t.baseline is not None or t.number == best]
-        judged = _judge(search, examination, wanted, update)
+        judged = _judge(judge, wanted, update)
     plans = {trial.number: trial.plan for trial in trials}
     finetuned, candidate = None, None
     if best is not None and search.settings.finetune is not None:
-        finetuned, judged[best], candidate = _finetune(search, examination, plans[best], judged[best])
+        finetuned, judged[best], candidate = _finetune(search, judge, plans[best], judged[best])
     with search.phases.phase("report"):
         result = replace(_result(search, trials, on_front, best, judged), finetuned=finetuned)
         _write(search, result, plans, candidate)
@@ -85,7 +108,7 @@ def conclude(search: Search) -> StudyResult:
 
 
 def _finetune(
-    search: Search, examination: _Examination, plan: Plan, before: Judged
+    search: Search, judge: EvaluationJudge, plan: Plan, before: Judged
 ) -> tuple[FineTuning, Judged, Candidate]:
     """Train the network of the best Plan: what that did, and the network that is left, judged."""
     settings = search.settings
@@ -95,7 +118,7 @@ def _finetune(
         found = finetune_plan(
             search.prepared, plan, settings.finetune, settings.calibration_samples, search.folder / "finetune", update
         )
-    after = examination.judge(found.candidate) if found.improved else before
+    after = judge.judged_network(found.candidate) if found.improved else before
     row = FineTuning(
         minutes=found.minutes,
         steps=found.steps,
@@ -114,13 +137,7 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     """
     if search.budget_ms is None:
         return _knee([trial for trial in trials if trial.number in on_front])
-    feasible = sorted((t for t in trials if t.ms <= search.budget_ms), key=lambda trial: (trial.loss, trial.number))
-    finalists: dict[Plan, Evaluated] = {}
-    for trial in feasible:
-        finalists.setdefault(trial.plan, trial)
-    best = list(finalists.values())
-    # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
-    chosen = best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
+    chosen = finalists(trials, search.budget_ms)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted.
@@ -135,6 +152,17 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     return min(scores, key=lambda number: (scores[number], number))
 
 
+def finalists(trials: list[Evaluated], budget_ms: float) -> list[Evaluated]:
+    """The trials among which inputs that the search did not use decide, best search loss first; equal Plans stand once."""
+    feasible = sorted((t for t in trials if t.ms <= budget_ms), key=lambda trial: (trial.loss, trial.number))
+    by_plan: dict[Plan, Evaluated] = {}
+    for trial in feasible:
+        by_plan.setdefault(trial.plan, trial)
+    best = list(by_plan.values())
+    # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
+    return best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
+
+
 def _knee(trials: list[Evaluated]) -> int:
     """The front's point farthest below the line between its ends, both axes scaled to [0, 1]."""
     ordered = sorted(trials, key=lambda trial: trial.ms)
@@ -143,31 +171,13 @@ def _knee(trials: list[Evaluated]) -> int:
     return max(ordered, key=lambda t: (1 - (t.ms - first.ms) / width) - (t.loss - last.loss) / height).number
 
 
-class _Examination:
-    """Loss and metric on a task's evaluation data."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self._task = prepared.task
-        try:
-            self._inputs, _ = evaluation_data(prepared.task)
-        except UserError:
-            # Only the task's own metric understands its evaluation data: the loss is then told on held-out calibration inputs.
-            self._inputs = prepared.held_out
-        self._dense = outputs(prepared.evaluator.dense.run, self._inputs)
-
-    def judge(self, candidate: Candidate) -> Judged:
-        compressed = outputs(candidate.run, self._inputs)
-        value = metric(self._task, CandidateModule(candidate), self._dense, compressed)
-        return Judged(divergence(self._dense, compressed), value)
-
-
-def _judge(search: Search, examination: _Examination, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
+def _judge(judge: EvaluationJudge, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
     """Loss and metric on evaluation data, by trial number; equal Plans are computed once."""
     by_plan: dict[Plan, Judged] = {}
     for done, trial in enumerate(trials):
         update(done, len(trials), f"trial {trial.number}")
         if trial.plan not in by_plan:
-            by_plan[trial.plan] = examination.judge(search.prepared.evaluator.recovered(trial.plan))
+            by_plan[trial.plan] = judge.judged(trial.plan)
     update(len(trials), len(trials), "done")
     return {trial.number: by_plan[trial.plan] for trial in trials}
 

@@ -61,7 +61,7 @@ class SearchSettings:
         budget: None searches the whole front, with loss and latency as two objectives.
         trials: finished trials that the study shall hold, baselines included.
         timeout: seconds after which no new trial begins; None for no limit.
-        sampler: `ours` or one of Optuna's.
+        sampler: `ours`, one of Optuna's, `spdy` or `evopress`.
         study: name; None derives it from task, target and budget.
         storage: Optuna storage URL; None keeps a journal in the study's folder.
         resume: whether a study that exists may be continued.

@@ -137,15 +137,15 @@ def test_trials_of_another_program_are_ignored(tiny_problem: Problem, budget: fl
     assert all(plan is not None and tiny_problem.latency(plan).ms <= budget for plan in plans)
 
 
-def test_one_option_moves_its_whole_group(tiny_problem: Problem, budget: float) -> None:
+def test_one_option_moves_its_whole_group(tiny_problem: Problem) -> None:
     """4 bit and 32 bit members among them, for which not every channel option is offered."""
-    sampler, space = PlanSampler(tiny_problem, budget, 0), tiny_problem.space
+    space = tiny_problem.space
     group = next(group for group in space.groups if len(group.producers) > 1)
     moved = 0
     for start in (space.uniform(Option("dense", 0.0, bits)) for bits in (32, 16, 8, 4)):
         for span in group.producers:
             for option in space.options[span.op]:
-                plan = sampler._with(start, span.op, option)
+                plan = space.changed(start, span.op, option)
                 assert space.consistent(dict(plan)) == plan
                 if option.structure == "channel":
                     assert {plan[other.op].sparsity for other in group.producers} == {option.sparsity}
