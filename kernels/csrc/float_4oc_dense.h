@@ -39,29 +39,39 @@ static int64_t cut(const ac_problem *p, const ac_view *view, int64_t position, i
   return count;
 }
 
+/* WIDTH inputs of each of `count` planes; and what the next panel gathers there comes nearer. */
+#define AC_DEFINE_GATHER(name, width)                                                                                       \
+  static void name(element *to, const element *from, int64_t plane, int64_t count, int64_t panel) {                         \
+    for (; count > 0; count--, from += plane, to += width) {                                                                \
+      memcpy(to, from, width * sizeof *to);                                                                                 \
+      FETCH(from + panel + width / 2, 0);                                                                                   \
+      FETCH(from + panel + width - 1, 0);                                                                                   \
+    }                                                                                                                       \
+  }
+AC_DEFINE_GATHER(gather_wide, WIDE)
+AC_DEFINE_GATHER(gather_middle, MIDDLE)
+
 /* The inputs first to first + depth of tiles, of which the first `wide` are wide. */
 static void gather(const ac_problem *p, const ac_view *view, const element *x, ac_gathered *tiles, int64_t count, int64_t wide,
                    int64_t first, int64_t depth, element *panel) {
-  const int64_t size = depth * WIDE;
-  for (int64_t t = 0; t < count; t++) tiles[t].inputs = panel + t * size;
-  int64_t window = first / p->columns, column = first % p->columns;
-  for (int64_t n = 0; n < depth; n++) {
-    const element *from = x + p->offsets[window] + column * view->plane;
-    element *to = panel;
-    for (int64_t t = 0; t < wide; t++, to += size) {
-      memcpy(to + n * WIDE, from + tiles[t].at, WIDE * sizeof *to);
-      /* what the next panel gathers */
-      FETCH(from + tiles[t].at + (wide + 1) * WIDE - 1, 0);
-    }
-    for (int64_t t = wide; t < count; t++, to += size) {
-      if (tiles[t].width == MIDDLE)
-        memcpy(to + n * MIDDLE, from + tiles[t].at, MIDDLE * sizeof *to);
+  const int64_t plane = view->plane;
+  for (int64_t t = 0; t < count; t++) tiles[t].inputs = panel + t * depth * WIDE;
+  for (int64_t n = 0, run; n < depth; n += run) {
+    const int64_t window = (first + n) / p->columns, column = (first + n) % p->columns;
+    run = p->columns - column < depth - n ? p->columns - column : depth - n;
+    const element *planes = x + p->offsets[window] + column * plane;
+    for (int64_t t = 0; t < count; t++) {
+      const element *from = planes + tiles[t].at;
+      element *to = panel + t * depth * WIDE;
+      if (tiles[t].width == WIDE)
+        gather_wide(to + n * WIDE, from, plane, run, wide * WIDE);
+      else if (tiles[t].width == MIDDLE)
+        gather_middle(to + n * MIDDLE, from, plane, run, 0);
       else if (tiles[t].width == NARROW)
-        columns_gather(to, n, depth, from + tiles[t].at);
+        for (int64_t i = 0; i < run; i++) columns_gather(to, n + i, depth, from + i * plane);
       else
-        column_gather(to, n, depth, from + tiles[t].at);
+        for (int64_t i = 0; i < run; i++) column_gather(to, n + i, depth, from + i * plane);
     }
-    if (++column == p->columns) column = 0, window++;
   }
 }
 
