@@ -1,9 +1,8 @@
 /* The float kernels in which 4 output channels share their input channels; dense is the case where all are shared.
  *
- * The kernel's file defines KERNEL, AC_HALF (see float.h) and SPARSE (0 or 1), then includes this. Pixels are cut into tiles, the widest first; a tile's inputs stay in L1 while the
- * weights of all rows stream past. A dense kernel gathers them first, DEPTH at a time: the same lines of distant planes
- * would be more pages than the TLB has entries. A sparse one reads each too seldom for that. A single pixel (a linear layer) has nothing to vectorise along, so there the 4 output channels
- * are the lanes.
+ * The kernel's file defines KERNEL, AC_HALF (see float.h) and SPARSE (0 or 1), then includes this. Positions are cut into tiles, the
+ * widest first; the inputs of a tile stay in L1 while the weights of all rows stream past. A dense kernel gathers them first
+ * (float_4oc_dense.h). A single pixel (a linear layer) has nothing to vectorise along, so there the 4 output channels are the lanes.
  */
 #include "float.h"
 
@@ -22,14 +21,40 @@
 #endif
 #define NARROW 4
 
-#define DEPTH AC_PANEL_DEPTH
+#if !SPARSE
+/* A tile's place in y, its first position, and its inputs. */
+typedef struct {
+  ac_place place;
+  int64_t at, width;
+  const element *inputs;
+} ac_gathered;
+
+/* What the tiles of a dense kernel share: how many inputs were gathered, whether they are the first and the last ones, and the elements
+ * from the weights of 4 rows to those of the next. */
+typedef struct {
+  const ac_problem *p;
+  const ac_view *view;
+  element *y;
+  int64_t depth, first, last, next_weights;
+  ac_bounds bounds;
+} ac_part;
+#endif
+
+/* Bring a line into L1. Only where its effect has been measured. */
+#if defined(__AVX__)
+#define FETCH(p, write) __builtin_prefetch(p, write)
+#else
+#define FETCH(p, write) ((void)0)
+#endif
 
 #define TILE tile_wide
+#define COLUMN_TILE 0
 #define LANES REAL_LANES
 #define VECTORS (WIDE / LANES)
 #include "float_4oc_tile.h"
 
 #define TILE tile_middle
+#define COLUMN_TILE 0
 #define LANES REAL_LANES
 #define VECTORS (MIDDLE / LANES)
 #include "float_4oc_tile.h"
@@ -37,6 +62,7 @@
 #define TILE tile_narrow
 #define LANES 4
 #define VECTORS (NARROW / LANES)
+#define COLUMN_TILE !SPARSE
 #include "float_4oc_tile.h"
 
 #if SPARSE
@@ -62,8 +88,10 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
     for (int64_t segment = 0; segment < SEGMENTS; segment++) {
       const int64_t count = COUNT;
       int64_t n = 0;
-      for (; n + 4 <= count; n += 4)
+      for (; n + 4 <= count; n += 4) {
+        if (!SPARSE) FETCH(weights + 4 * n + 512, 0);
         for (int i = 0; i < 4; i++) sum[i] += LOAD_REALS(4, weights + 4 * (n + i)) * (real)INPUT(n + i);
+      }
       for (; n < count; n++) sum[0] += LOAD_REALS(4, weights + 4 * n) * (real)INPUT(n);
       weights += 4 * count;
     }
@@ -74,5 +102,9 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
 }
 
 #define PAD(p, view, x, scratch) ac_slack(ac_pad(p, view, x, (p)->columns, 0, scratch), 0)
-#define PANEL 1
+#if SPARSE
+#define PANEL 0
 #include "walk.h"
+#else
+#include "float_4oc_dense.h"
+#endif

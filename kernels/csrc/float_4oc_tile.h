@@ -37,9 +37,11 @@ static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view
 static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *view, const ac_place *place, int64_t row,
                                           const VECTOR (*sum)[VECTORS], ac_bounds bounds, element *y) {
   if (place->whole && !bends(p) && row + 4 <= p->rows) {
-    AC_UNROLL for (int i = 0; i < 4; i++)
-      AC_UNROLL for (int v = 0; v < VECTORS; v++)
-        STORE_REALS(LANES, y + (row + i) * p->y_plane + place->pixel + LANES * v, CLIP(LANES)(bounds, sum[i][v]));
+    /* Before the first store, which might change them for all the compiler knows. */
+    const int64_t plane = p->y_plane;
+    element *to = y + row * plane + place->pixel;
+    AC_UNROLL for (int i = 0; i < 4; i++, to += plane)
+      AC_UNROLL for (int v = 0; v < VECTORS; v++) STORE_REALS(LANES, to + LANES * v, CLIP(LANES)(bounds, sum[i][v]));
   } else {
     VECTOR done[4][VECTORS]; /* a copy, so that the sums themselves may stay in registers */
     memcpy(done, sum, sizeof done);
@@ -47,14 +49,13 @@ static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *vi
   }
 }
 
-static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position, element *panel) {
+#if SPARSE
+static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, WIDTH);
   const ac_bounds bounds = bounds_of(p);
-  x += position;
-#if SPARSE
-  (void)panel;
   const element *weights = p->weights;
   const int32_t *offsets = p->offsets;
+  x += position;
   for (int64_t row = 0; row < p->rows; row += 4) {
     VECTOR sum[4][VECTORS];
     for (int i = 0; i < 4; i++)
@@ -63,35 +64,62 @@ static void TILE(const ac_problem *p, const ac_view *view, const element *x, ele
       AC_JOIN(TILE, _step)(sum, x + *offsets, weights);
     AC_JOIN(TILE, _finish)(p, view, &place, row, sum, bounds, y);
   }
-#else
-  const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
-  VECTOR *partial = (VECTOR *)(panel + DEPTH * WIDE);
-  int64_t window = 0, column = 0;
-  for (int64_t first = 0; first < inputs; first += DEPTH) {
-    const int64_t depth = inputs - first < DEPTH ? inputs - first : DEPTH;
-    for (int64_t n = 0; n < depth; n++) {
-      memcpy(panel + n * WIDTH, x + p->offsets[window] + column * view->plane, WIDTH * sizeof *x);
-      if (++column == p->columns) column = 0, window++;
-    }
-    for (int64_t row = 0; row < p->rows; row += 4) {
-      const element *weights = (const element *)p->weights + row * inputs + 4 * first;
-      VECTOR sum[4][VECTORS], *own = partial + row * VECTORS;
-      for (int i = 0; i < 4; i++)
-        for (int v = 0; v < VECTORS; v++)
-          sum[i][v] = first == 0 ? AC_SPLAT(VECTOR, (real)p->bias[row + i]) : own[i * VECTORS + v];
-      for (const element *from = panel; from != panel + depth * WIDTH; from += WIDTH, weights += 4)
-        AC_JOIN(TILE, _step)(sum, from, weights);
-      if (first + depth == inputs)
-        AC_JOIN(TILE, _finish)(p, view, &place, row, sum, bounds, y);
-      else
-        memcpy(own, sum, sizeof sum);
-    }
-  }
-#endif
 }
+#elif !COLUMN_TILE
+/* 4 rows of `count` tiles: sums begin as bias or, behind the first inputs, as `own`, and end there unless these are the last inputs. */
+static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64_t count, int64_t row, const element *weights,
+                             real *own) {
+  const ac_problem *p = part->p;
+  const ac_bounds bounds = part->bounds;
+  const int64_t first = part->first, last = part->last;
+  for (const ac_gathered *behind = tile + count; tile != behind; tile++, own += 4 * WIDTH) {
+    VECTOR sum[4][VECTORS];
+    if (first) {
+      for (int i = 0; i < 4; i++)
+        for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
+    } else {
+      memcpy(sum, own, sizeof sum);
+    }
+#if defined(__AVX__)
+    if (last) /* the lines that the next 4 rows write: a tile goes through more planes than a CPU foresees streams */
+      for (int i = 4; i < 8; i++) {
+        const element *later = part->y + (row + i) * p->y_plane + tile->place.pixel;
+        for (int64_t at = 64 / sizeof *later - 1; at < WIDTH - 1; at += 64 / sizeof *later) FETCH(later + at, 1);
+        FETCH(later + WIDTH - 1, 1);
+      }
+#endif
+    const element *from = tile->inputs, *weight = weights, *const end = from + part->depth * WIDTH;
+#if defined(__AVX__)
+    /* Of the weights of the next 4 rows a line in every fourth step. Of an odd number of inputs the last ones are left to the loop below. */
+    const int64_t next_weights = part->next_weights;
+#if VECTORS == 1
+    VECTOR odd[4][VECTORS] = {0}; /* 4 sums are too few for the latency of the multiply-add */
+#else
+    VECTOR(*const odd)[VECTORS] = sum;
+#endif
+    for (; end - from >= 4 * WIDTH; from += 4 * WIDTH, weight += 16) {
+      FETCH(weight + next_weights, 0);
+      AC_JOIN(TILE, _step)(sum, from, weight);
+      AC_JOIN(TILE, _step)(odd, from + WIDTH, weight + 4);
+      AC_JOIN(TILE, _step)(sum, from + 2 * WIDTH, weight + 8);
+      AC_JOIN(TILE, _step)(odd, from + 3 * WIDTH, weight + 12);
+    }
+#if VECTORS == 1
+    for (int i = 0; i < 4; i++) sum[i][0] += odd[i][0];
+#endif
+#endif
+    for (; from != end; from += WIDTH, weight += 4) AC_JOIN(TILE, _step)(sum, from, weight);
+    if (last)
+      AC_JOIN(TILE, _finish)(p, part->view, &tile->place, row, sum, bounds, part->y);
+    else
+      memcpy(own, sum, sizeof sum);
+  }
+}
+#endif
 
 #undef WIDTH
 #undef VECTOR
 #undef LANES
 #undef VECTORS
 #undef TILE
+#undef COLUMN_TILE

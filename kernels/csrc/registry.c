@@ -105,9 +105,9 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   const ac_view view = ac_view_of(p);
   const int64_t copies = kernel->op == AC_MATRIX ? planes(kernel->x_type, p->columns) : 1;
   int64_t bytes = ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
-  /* The inputs that are gathered and the sums so far of all rows, which are never wider than floats. */
+  /* The inputs that are gathered (float_4oc_dense.h) and the sums so far of all rows, which are never wider than floats. */
   if (kernel->op == AC_MATRIX && !kernel->sparse && kernel->x_type != AC_S8)
-    bytes += (AC_PANEL_DEPTH + up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float);
+    bytes += 2 * (AC_PANEL_DEPTH + up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float);
   if (kernel->bits == 4) bytes += ac_s4_unpacked_bytes(p);
   if (kernel->op == AC_POOL) bytes += ac_pool_factor_count(&view) * (int64_t)sizeof(float);
   return bytes;

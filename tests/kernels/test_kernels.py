@@ -608,6 +608,11 @@ SHAPES = (
     Layer(5, 3, (9, 11), (3, 3), (2, 2), padding=(0, 0, 1, 1), activation="elu", density=0.8),
     Layer(4, 6, (4, 5), (5, 2), (3, 1), (1, 2), (2, 1, 0, 1), groups=2, activation="tanh"),
     Layer(8, 8, (3, 3), (1, 1), (2, 2), activation="sigmoid", density=0.9),
+    # Panels of a dense float kernel: of many tiles, and in two parts, the second of an odd number of inputs.
+    Layer(6, 5, (1, 300), activation="relu", density=0.8),
+    Layer(5, 261, (7, 7), activation="relu", density=0.1),
+    Layer(9, 261, (1, 51), density=0.1, gap=1),
+    Layer(4, 37, (1, 3), density=0.9),
 )
 
 
