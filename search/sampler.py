@@ -35,7 +35,7 @@ ROUNDS = 4
 #: Share of trials at a smaller budget, and the smallest one as a share of the budget.
 BELOW_BUDGET, SMALLEST_BUDGET = 0.1, 0.6
 #: Best Plans from which swaps start, and swaps that are thought of before the most promising one is taken.
-ELITE, THOUGHTS = 4, 12
+ELITE, THOUGHTS = 4, 8
 #: Layers, drawn at random, among which a step towards the budget is sought.
 TRIED = 16
 #: Options faster and slower than a Layer's own that a swap may take.

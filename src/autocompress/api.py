@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import gc
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -130,6 +132,17 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python looks for no cycles in what is made here: capture makes a million objects that stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def profile(task: Task, target: Target, core: str | None = None, pessimism: float = 0.5) -> Profile:
     """Capture a task's model and price it on a target; needs no data.
 
@@ -155,7 +168,7 @@ def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases
         UserError: the model cannot be captured, its data is unusable, or the cache cannot be written.
     """
     keep_freed_memory()
-    with phases.phase("capture"):
+    with phases.phase("capture"), _without_collection():
         found = profile(task, target, settings.core, settings.pessimism)
     return prepare_profile(task, target, settings, phases, found, task_key(task))
 
@@ -175,7 +188,7 @@ def run_search(
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     keep_freed_memory()
-    with phases.phase("capture"):
+    with phases.phase("capture"), _without_collection():
         found = profile(task, target, settings.core, settings.pessimism)
     budget_ms = feasible_budget(settings.budget, found, target)
     folder = settings.results / (settings.study or study_name(task, target, settings))
