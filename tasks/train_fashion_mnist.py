@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -86,7 +87,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.2)
     averaged = torch.optim.swa_utils.AveragedModel(
         model,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995),  # type: ignore[no-untyped-call]  # torch does not annotate it
+        multi_avg_fn=cast(Any, torch.optim.swa_utils).get_ema_multi_avg_fn(0.995),  # torch does not annotate it
         use_buffers=True,
     )
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from autocompress.errors import UserError
 from autocompress.kernels.calls import INTEGERS, Call, Quantization, layer
@@ -25,7 +26,7 @@ def sparse_call() -> Call:
     return layer(packed, x, (1, 10), y=Quantization(0.1, -5))
 
 
-def float_call(x: np.ndarray | None = None) -> Call:  # type: ignore[type-arg]
+def float_call(x: NDArray[np.float32] | None = None) -> Call:
     packed = pack_float(np.ones((4, 3)), np.zeros(4), "dense")
     return layer(packed, np.ones((3, 8), np.float32) if x is None else x, (1, 8))
 

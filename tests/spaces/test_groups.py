@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ Function = Callable[[nn.Module, Tensor], object]
 ModelOf = Callable[..., nn.Module]
 
 
-def conv(inputs: int, outputs: int, **options: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 1, **options)  # type: ignore[arg-type]
+def conv(inputs: int, outputs: int, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 1, **options)
 
 
 def groups_of(model: nn.Module, shape: tuple[int, ...] = (3, 4, 4)) -> dict[str, Group]:
