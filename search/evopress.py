@@ -34,13 +34,14 @@ class EvoPressSampler(ProposingSampler):
     """
 
     def __init__(self, problem: Problem, budget_ms: float, seed: int) -> None:
-        super().__init__(problem, budget_ms, seed)
+        super().__init__(problem, seed)
+        self._budget_ms = budget_ms
         space = problem.space
         self._units: list[Layer | Group] = [layer for layer in space.layers if len(space.options[layer.name]) > 1]
         self._units += space.groups
         self._levels: dict[tuple[object, ...], list[Option]] = {}
 
-    def propose(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
+    def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
         seen = {one.plan for one in history}
         parent = self._parent(history)
         child = self._offspring(parent, rng)

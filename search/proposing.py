@@ -37,25 +37,20 @@ class Finished:
 
 
 class ProposingSampler(BaseSampler):
-    """Proposes whole Plans within a budget, from the seed and the finished trials alone.
-
-    Args:
-        budget_ms: latency that no proposal exceeds.
-    """
+    """Proposes whole Plans, from the seed and the finished trials alone."""
 
     #: Attribute of a trial that holds the sampler's note.
     NOTE = "autocompress:note"
 
-    def __init__(self, problem: Problem, budget_ms: float, seed: int) -> None:
+    def __init__(self, problem: Problem, seed: int) -> None:
         self._problem = problem
-        self._budget_ms = budget_ms
         self._seed = seed
         self._parameters = Parameters(problem.space)
         self._independent = RandomSampler(seed)
         self._plans: dict[int, Plan | None] = {}
 
     @abstractmethod
-    def propose(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
+    def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
         """The next Plan to evaluate, and a note that its trial shall carry.
 
         Args:
@@ -72,7 +67,7 @@ class ProposingSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         history = self._history(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        plan, note = self.propose(history, np.random.default_rng([self._seed, len(history)]))
+        plan, note = self.next_plan(history, np.random.default_rng([self._seed, len(history)]))
         if note is not None:
             study._storage.set_trial_system_attr(trial._trial_id, self.NOTE, note)
         return self._parameters.of(plan)

@@ -8,24 +8,17 @@ seed and on the finished trials alone, so a study that was killed goes on exactl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
 
 from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
-from .baselines import BASELINE
 from .beliefs import believe
-from .parameters import Parameters
 from .problem import Problem
+from .proposing import Finished, ProposingSampler
 from .solver import Floats
 
 #: Trials that solve the knapsack before swaps begin, and share of later trials that still do.
@@ -68,12 +61,7 @@ class _Steps:
     errors: Floats
 
 
-def _age(trial: FrozenTrial) -> tuple[bool, str, int]:
-    name = trial.user_attrs.get(BASELINE)
-    return name is None, name or "", trial.number
-
-
-class PlanSampler(BaseSampler):
+class PlanSampler(ProposingSampler):
     """Proposes Plans within the budget.
 
     Args:
@@ -82,46 +70,14 @@ class PlanSampler(BaseSampler):
     """
 
     def __init__(self, problem: Problem, budget_ms: float | None, seed: int) -> None:
-        self._problem = problem
+        super().__init__(problem, seed)
         self._budget_ms = budget_ms
-        self._seed = seed
-        self._parameters = Parameters(problem.space)
-        self._independent = RandomSampler(seed)
-        self._plans: dict[int, Plan | None] = {}
         self._latencies: dict[Plan, float] = {}
         self._known: dict[tuple[object, ...], _Choices] = {}
         self._all_steps: dict[frozenset[tuple[str, int]], _Steps] = {}
 
-    def reseed_rng(self) -> None:
-        self._independent.reseed_rng()
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return dict(self._parameters.distributions)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        history = self._history(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        rng = np.random.default_rng([self._seed, len(history)])
-        return self._parameters.of(self.propose(history, rng))
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
-
-    def _history(self, trials: Sequence[FrozenTrial]) -> list[tuple[Plan, float]]:
-        """Plans and losses of the finished trials that are of this Space, oldest first; baselines, of which one that a killed
-        process had begun comes later, in an order of their own.
-        """
-        found = []
-        for trial in sorted(trials, key=_age):
-            if trial.number not in self._plans:
-                self._plans[trial.number] = self._parameters.plan_of(trial.params)
-            plan = self._plans[trial.number]
-            if plan is not None and math.isfinite(trial.values[0]):
-                found.append((plan, trial.values[0]))
-        return found
+    def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
+        return self.propose([(one.plan, one.loss) for one in history], rng), None
 
     def propose(self, history: Sequence[tuple[Plan, float]], rng: np.random.Generator) -> Plan:
         """The next Plan to evaluate.

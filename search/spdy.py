@@ -45,10 +45,11 @@ class SpdySampler(ProposingSampler):
     """
 
     def __init__(self, problem: Problem, budget_ms: float, seed: int) -> None:
-        super().__init__(problem, budget_ms, seed)
+        super().__init__(problem, seed)
+        self._budget_ms = budget_ms
         self._layers = [layer.name for layer in problem.space.layers]
 
-    def propose(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
+    def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
         seen = {one.plan for one in history}
         state = self._state(history)
         plan, coefficients = self._drawn(state, 0, rng)

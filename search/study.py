@@ -30,7 +30,7 @@ from .sampler import PlanSampler
 from .spdy import SpdySampler
 
 #: Other people's searches that propose Plans within a budget.
-RIVALS: dict[str, type[ProposingSampler]] = {"spdy": SpdySampler, "evopress": EvoPressSampler}
+RIVALS: dict[str, Callable[[Problem, float, int], ProposingSampler]] = {"spdy": SpdySampler, "evopress": EvoPressSampler}
 #: Samplers of Optuna's that learn only from parameters which every trial has.
 STATIC = ("nsga2", "nsga3", "gp")
 SAMPLERS = ("ours", "tpe", "nsga2", "nsga3", "random", "gp", *RIVALS)

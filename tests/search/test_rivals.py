@@ -51,7 +51,7 @@ def grown(
     """`history` with so many proposals of the sampler's own."""
     history = list(history)
     for _ in range(count):
-        plan, note = sampler.propose(history, np.random.default_rng([seed, len(history)]))
+        plan, note = sampler.next_plan(history, np.random.default_rng([seed, len(history)]))
         history.append(Finished(len(history), plan, loss(plan), None, note))
     return history
 
