@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..compressors.exact import ExactCandidate
 from ..evaluators.latency import OpLatency, PlanLatency
 from ..kernels.artifact import read_artifact, write_artifact
 from ..kernels.interpret import Interpreter
-from ..kernels.remote import DeviceRun, run_on_device
+from ..kernels.remote import StepTiming, run_on_device
 from ..kernels.targets import Core, Target
 from .agreement import agreement, relative_error
 from .program import lower
@@ -150,16 +151,16 @@ def verify(
         predicted.low_ms,
         predicted.high_ms,
         source,
-        _rows(done, predicted.ops),
+        op_rows(done.steps, predicted.ops),
     )
 
 
-def _rows(done: DeviceRun, predicted: tuple[OpLatency, ...]) -> tuple[OpRow, ...]:
-    """Measured and predicted times side by side; an op of several steps is their sum."""
+def op_rows(steps: Sequence[StepTiming], predicted: Sequence[OpLatency]) -> tuple[OpRow, ...]:
+    """Measured and predicted times side by side, the largest first; an op of several steps is their sum."""
     expected = {row.name: row.microseconds for row in predicted}
     measured: dict[str, float] = {}
     kernels: dict[str, str] = {}
-    for step in done.steps:
+    for step in steps:
         name = _predicted_name(step.name, expected)
         measured[name] = measured.get(name, 0.0) + step.microseconds
         kernels[name] = step.kernel

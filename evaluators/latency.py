@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -293,8 +293,9 @@ class LatencyEvaluator:
         tensor, source, destination = conversion
         key = (conversion, *[kept.get(group) for group in self._deciding[tensor]])
         if key not in self._rows:
-            geometry = self.conversion_geometry(tensor, kept)
-            # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
+            narrows = _TYPE_BITS[destination] < _TYPE_BITS[source]
+            geometry = self.conversion_geometry("convert" if narrows else "widen", tensor, kept)
+            # Rows are keyed by the narrower side; the wider one is fp32 there.
             share = self.table.share(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
             self._rows[key] = _op_latency(f"{tensor}: {source} to {destination}", "convert", [share])
         return self._rows[key]
@@ -373,9 +374,9 @@ class LatencyEvaluator:
     def _modelled(self) -> int:
         return sum(row.source == "modelled" for row in self._summed)
 
-    def conversion_geometry(self, tensor: str, kept: Mapping[str, int]) -> Geometry:
+    def conversion_geometry(self, op: Literal["convert", "widen"], tensor: str, kept: Mapping[str, int]) -> Geometry:
         """Geometry of a conversion of a tensor when Groups keep only so many channels."""
-        return self._plane("convert", tensor, tensor, kept)
+        return self._plane(op, tensor, tensor, kept)
 
     def other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
         """Geometry of an op that is no Layer when Groups keep only so many channels."""

@@ -53,8 +53,10 @@ def _rows(
                 yield kept, _plain_rows(latency, latency.other_geometry(op, kept), (32, 16, 8))
     for tensor in (INPUT, *(op.name for op in network.ops)):
         for kept in _choices(latency.groups_of((tensor,)), channel_levels):
-            # Keyed by the narrower side: none has 32.
-            yield kept, _plain_rows(latency, latency.conversion_geometry(tensor, kept), (16, 8))
+            # Keyed by the narrower side: none has 32. The input is fp32.
+            yield kept, _plain_rows(latency, latency.conversion_geometry("convert", tensor, kept), (16, 8))
+            if tensor != INPUT:
+                yield kept, _plain_rows(latency, latency.conversion_geometry("widen", tensor, kept), (16, 8))
 
 
 def _choices(groups: Sequence[Group], channel_levels: Sequence[float]) -> Iterable[dict[str, int]]:

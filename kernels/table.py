@@ -206,7 +206,8 @@ class LatencyTable:
         Args:
             structure: of the weights; `dense` for ops without any and for pruned channels (at the smaller geometry).
             sparsity: share of zero weights, in [0, 1).
-            bits: of the weights: 32, 16, 8 or 4; for ops without weights, of their data (of the result for `convert`).
+            bits: of the weights: 32, 16, 8 or 4; for ops without weights, of their data (of
+                `convert` and `widen` the narrower side).
 
         Raises:
             ValueError: there is no such kernel: ask `supports` first.
