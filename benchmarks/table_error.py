@@ -1,21 +1,22 @@
 """Whether the table adds up: predicted against measured time of whole networks on this computer, for random mixed Plans.
 
-    python benchmarks/table_error.py --measure      rows of exactly these Plans, into the host's table
-    python benchmarks/table_error.py --score        the Plans end to end; prints the errors
-    python benchmarks/table_error.py --score --write
+    python benchmarks/table_error.py --write
+    python benchmarks/table_error.py smoke      two Plans of one small network: does it run?
 
 Ten Plans of each network: every Layer gets an Option of the Space at random, mostly in one data type, and some Groups lose
-channels. Weights are pruned by magnitude, since times depend on structure and not on values. Rows are those of `autocompress
-bench`, Plans run as model.acm in the C runtime on the same CPU. Both parts go on where they were stopped.
+channels. Weights are pruned by magnitude and are random but for the built-in tasks', since times depend on structure and not on
+values. First those rows of just these Plans that the host's table lacks are measured, as `autocompress bench` does. Then the
+Plans run as model.acm in the C runtime on the same CPU, in rounds of all Plans one after the other, so that a machine that drifts shows
+as spread. The time of a Plan is the median of its rounds; rounds beside a slower clock than the best do not count, as for rows.
 
-Besides the sum of the rows, the end-to-end line (a + b x sum) is scored: fitted on half of the networks, for the others.
-With --write the result goes to results/benchmarks/table_error.json. Needs an idle machine, timm and the extra `demo`.
+Errors are those of the plain sum of the rows, and of the end-to-end line (a + b x sum) that is fitted on two of the networks and
+scored on the two that were kept aside. With --write the result goes to results/benchmarks/table_error.json, which belongs to the
+repository. Needs timm and the extra `demo`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import random
@@ -23,17 +24,16 @@ import sys
 import tempfile
 import types
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import Progress, TaskID, track
 from rich.table import Table
 
 from autocompress.compressors.candidate import Candidate
@@ -44,11 +44,12 @@ from autocompress.deployment.verify import OpRow, op_rows
 from autocompress.evaluators.latency import LatencyEvaluator
 from autocompress.files import write_json
 from autocompress.kernels.artifact import write_artifact
-from autocompress.kernels.bench import Settings, measure
+from autocompress.kernels.bench import Settings, Update, measure
 from autocompress.kernels.devices import this_machine
 from autocompress.kernels.jobs import has_kernel
+from autocompress.kernels.line import Line, fit_line
 from autocompress.kernels.remote import StepTiming, run_on_device
-from autocompress.kernels.table import LatencyTable, RowKey
+from autocompress.kernels.table import TOLERANCE, LatencyTable, RowKey, unsteady_keys
 from autocompress.kernels.targets import load_target
 from autocompress.kernels.toolchain import kernels_hash
 from autocompress.spaces.capture import capture
@@ -66,9 +67,13 @@ RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "ta
 #: Share of a Plan's Layers that keep to its main data type, and of its Groups that may lose channels.
 LOYAL, PRUNED = 0.75, 0.3
 MAIN_BITS = (8, 8, 16, 32)
-TITLE = "error of the sum of rows, and of the line fitted on other networks: median, 95th percentile, bias"
-#: Rounds in which each Plan is timed, milliseconds of runs in each, and the fewest runs.
-ROUNDS, ROUND_MS, FEWEST = 5, 200.0, 15
+TITLE = "error of the sum of rows, and of the fitted line: median, 95th percentile, bias"
+#: Plans of each network; rounds in which each is timed, and rounds more where too few were at the full clock.
+PLANS, ROUNDS, MORE_ROUNDS = 10, 5, 5
+#: Milliseconds of runs in a round, and the fewest runs.
+ROUND_MS, FEWEST = 150.0, 11
+#: How often rows beside an unsteady clock are measured again.
+PASSES = 3
 
 
 def timm_model(name: str) -> torch.nn.Module:
@@ -85,10 +90,12 @@ def timm_model(name: str) -> torch.nn.Module:
 #: Name -> (model, input shape).
 NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, int, int]]] = {
     "fashion-mnist": (lambda: load_network("mobilenet"), (1, 28, 28)),
-    "fashion-mnist-resnet": (lambda: load_network("resnet"), (1, 28, 28)),
     "efficientnet-lite0": (load_model, (3, 224, 224)),
+    "fashion-mnist-resnet": (lambda: load_network("resnet"), (1, 28, 28)),
     "mobilenetv4-conv-small": (lambda: timm_model("mobilenetv4_conv_small"), (3, 224, 224)),
 }
+#: Networks on whose Plans no line is fitted.
+ASIDE = frozenset({"fashion-mnist-resnet", "mobilenetv4-conv-small"})
 
 
 @dataclass(frozen=True)
@@ -180,93 +187,104 @@ def needed(subjects: Sequence[Subject], count: int) -> list[RowKey]:
     return list(found)
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A Plan from end to end.
-
-    Attributes:
-        plan, kernels: hashes of the Plan and of the kernels' sources.
-        ms, low_ms, high_ms: median of a run, 10th and 90th percentile.
-        steps: (name, kernel, microseconds) of each.
-    """
-
-    network: str
-    seed: int
-    plan: str
-    kernels: str
-    ms: float
-    low_ms: float
-    high_ms: float
-    steps: tuple[tuple[str, str, float], ...]
+def measure_rows(keys: Sequence[RowKey], tries: int, console: Console) -> LatencyTable:
+    """The host's table with all these rows measured, again where the clock was unsteady."""
+    target = load_target("host")
+    with Progress(console=console) as progress:
+        for _ in range(PASSES):
+            task = progress.add_task("rows", total=None)
+            done = measure(target, target.core(), keys, Settings(tries=tries), _updating(progress, task))
+            console.print(f"{done.measured} rows measured, {done.present} there before, {done.unsteady} unsteady in all")
+            if done.refused or done.missing:
+                raise SystemExit(f"rows that cannot be measured: {done.refused} {done.missing}")
+    return LatencyTable.for_target(target)
 
 
-def timed(subject: Subject, seed: int, table: LatencyTable) -> Timed:
-    """Run one Plan in the C runtime, in rounds: that with the fastest median counts, since in the others the clock was slower.
-
-    Rows are timed again beside a slower clock, too.
-    """
-    plan = subject.plan(seed)
-    repeat = max(FEWEST, round(ROUND_MS / subject.latency(table)(plan).ms))
-    made = program(subject.candidate(plan))
-    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        path = Path(folder) / "model.acm"
-        write_artifact(made, path)
-        inputs = np.random.default_rng(0).standard_normal((1, *made.input_shape)).astype(np.float32)
-        rounds = [run_on_device(table.target, table.core, path, inputs, made.output_shape, repeat=repeat) for _ in range(ROUNDS)]
-    whole = min((done.whole for done in rounds if done.whole is not None), key=lambda timing: timing.microseconds)
-    ms = (whole.microseconds / 1e3, whole.low / 1e3, whole.high / 1e3)
-    # Steps are timed in runs of their own: the fastest of those.
-    steps = min((done.steps for done in rounds), key=lambda steps: math.fsum(step.microseconds for step in steps))
-    rows = tuple((step.name, step.kernel, step.microseconds) for step in steps)
-    return Timed(subject.name, seed, plan.key, kernels_hash(), *ms, rows)
+def _updating(progress: Progress, task: TaskID) -> Update:
+    return lambda count, total, _: progress.update(task, completed=count, total=total)
 
 
 @dataclass(frozen=True)
-class Line:
-    """The end-to-end line of a device: time of a network = intercept_ms + slope x sum of its rows."""
+class Round:
+    """One timing of a Plan: microseconds of a run, the sentinel beside it in ns, and the times of the steps."""
 
-    intercept_ms: float = 0.0
-    slope: float = 1.0
-
-    def ms(self, sum_us: float) -> float:
-        """Milliseconds of a network whose rows sum up to that."""
-        return self.intercept_ms + self.slope * sum_us / 1e3
-
-
-def fit_line(sums_us: Sequence[float], measured_ms: Sequence[float]) -> Line:
-    """The line with the least squared relative error; its intercept is not negative, since no rows take no less than no time.
-
-    Args:
-        sums_us: of the rows of some networks, all positive.
-        measured_ms: of the same networks end to end, all positive.
-    """
-    sums, measured = np.asarray(sums_us) / 1e3, np.asarray(measured_ms)
-    columns = np.stack([1 / measured, sums / measured], axis=1)
-    ones = np.ones(len(measured))
-    if len(measured) > 1:
-        intercept, slope = np.linalg.lstsq(columns, ones, rcond=None)[0]
-        if intercept >= 0 and slope > 0:
-            return Line(float(intercept), float(slope))
-    return Line(0.0, float(columns[:, 1].sum() / np.square(columns[:, 1]).sum()))
+    microseconds: float
+    sentinel_ns: float
+    steps: tuple[StepTiming, ...]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A Plan's sum of rows beside its time."""
+    """A Plan's sum of rows beside its time from end to end.
 
-    timed: Timed
+    Attributes:
+        plan: hash of the Plan.
+        ms, low_ms, high_ms: median of the rounds that count, the fastest and the slowest of them.
+        rounds, steady: how many there were, and how many of them count since the clock was at its best.
+        sum_ms: of the rows.
+        ops: times of the ops, measured and predicted.
+    """
+
+    network: str
+    plan: str
+    ms: float
+    low_ms: float
+    high_ms: float
+    rounds: int
+    steady: int
     sum_ms: float
     ops: tuple[OpRow, ...]
 
     def error(self, line: Line) -> float:
         """(predicted - measured) / measured."""
-        return line.ms(self.sum_ms * 1e3) / self.timed.ms - 1
+        return line.ms(self.sum_ms * 1e3) / self.ms - 1
 
 
-def scored(subject: Subject, found: Timed, table: LatencyTable) -> Scored:
-    told = subject.latency(table)(subject.plan(found.seed))
-    steps = tuple(StepTiming(*step) for step in found.steps)
-    return Scored(found, math.fsum(op.microseconds for op in told.ops) / 1e3, op_rows(steps, told.ops))
+def timed_round(path: Path, subject: Subject, plan: Plan, table: LatencyTable) -> Round:
+    repeat = max(FEWEST, round(ROUND_MS / subject.latency(table)(plan).ms))
+    network = subject.network
+    inputs = np.random.default_rng(0).standard_normal((1, *network.shapes[INPUT])).astype(np.float32)
+    done = run_on_device(table.target, table.core, path, inputs, network.shapes[network.output], repeat=repeat)
+    assert done.whole is not None
+    return Round(done.whole.microseconds, done.whole.sentinel_ns, done.steps)
+
+
+def steady_rounds(rounds: Sequence[Round], fastest_ns: float) -> list[Round]:
+    return [one for one in rounds if one.sentinel_ns <= TOLERANCE * fastest_ns]
+
+
+def time_plans(subjects: Mapping[str, Subject], count: int, rounds: int, table: LatencyTable, console: Console) -> list[Scored]:
+    """Every Plan in rounds, one round of all Plans after the other."""
+    plans = {(name, seed): subject.plan(seed) for name, subject in subjects.items() for seed in range(count)}
+    found: dict[tuple[str, int], list[Round]] = {key: [] for key in plans}
+    fastest = math.inf
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        paths = {key: Path(folder) / f"{key[0]}-{key[1]}.acm" for key in plans}
+        for (name, seed), plan in track(plans.items(), "networks", console=console):
+            write_artifact(program(subjects[name].candidate(plan)), paths[name, seed])
+        for number in range(rounds + MORE_ROUNDS):
+            lacking = [key for key in plans if number < rounds or len(steady_rounds(found[key], fastest)) <= rounds // 2]
+            for key in track(lacking, f"round {number + 1}", console=console):
+                found[key].append(timed_round(paths[key], subjects[key[0]], plans[key], table))
+                fastest = min(fastest, found[key][-1].sentinel_ns)
+    return [scored(name, subjects[name], plan, found[name, seed], fastest, table) for (name, seed), plan in plans.items()]
+
+
+def scored(name: str, subject: Subject, plan: Plan, rounds: Sequence[Round], fastest_ns: float, table: LatencyTable) -> Scored:
+    """A Plan without any steady round is scored on all of them, and its record says so."""
+    steady = steady_rounds(rounds, fastest_ns)
+    counted = steady or rounds
+    times = [one.microseconds for one in counted]
+    steps = [
+        StepTiming(same[0].name, same[0].kernel, float(np.median([step.microseconds for step in same])))
+        for same in zip(*(one.steps for one in counted), strict=True)
+    ]
+    told = subject.latency(table)(plan)
+    if any(op.source != "measured" for op in told.ops):
+        raise SystemExit(f"a Plan of {name} needs rows that are not measured.")
+    ms = (float(np.median(times)) / 1e3, min(times) / 1e3, max(times) / 1e3)
+    total = math.fsum(op.median for op in told.ops) / 1e3
+    return Scored(name, plan.key, *ms, len(rounds), len(steady), total, op_rows(steps, told.ops))
 
 
 def figures(errors: Sequence[float]) -> dict[str, float]:
@@ -279,22 +297,6 @@ def figures(errors: Sequence[float]) -> dict[str, float]:
     }
 
 
-def held_out_errors(plans: Sequence[Scored]) -> dict[str, list[float]]:
-    """Errors of every network's Plans on the lines fitted on every half of the networks that leaves it out."""
-    names = list(dict.fromkeys(plan.timed.network for plan in plans))
-    errors: dict[str, list[float]] = {name: [] for name in names}
-    for half in combinations(names, len(names) // 2):
-        line = line_of([plan for plan in plans if plan.timed.network in half])
-        for plan in plans:
-            if plan.timed.network not in half:
-                errors[plan.timed.network].append(plan.error(line))
-    return errors
-
-
-def line_of(plans: Sequence[Scored]) -> Line:
-    return fit_line([plan.sum_ms * 1e3 for plan in plans], [plan.timed.ms for plan in plans])
-
-
 def by_kernel(plans: Sequence[Scored]) -> list[dict[str, Any]]:
     """Shares of a network's measured time: of each kernel's steps, measured and predicted, the largest difference first.
 
@@ -304,7 +306,7 @@ def by_kernel(plans: Sequence[Scored]) -> list[dict[str, Any]]:
     predicted: dict[str, float] = defaultdict(float)
     for plan in plans:
         for op in plan.ops:
-            name, whole = op.kernel or "no step", plan.timed.ms * 1e3 * len(plans)
+            name, whole = op.kernel or "no step", plan.ms * 1e3 * len(plans)
             measured[name] += (op.measured or 0.0) / whole
             predicted[name] += (op.predicted or 0.0) / whole
     rows = [{"kernel": name, "measured": round(measured[name], 5), "predicted": round(predicted[name], 5)} for name in measured]
@@ -313,33 +315,39 @@ def by_kernel(plans: Sequence[Scored]) -> list[dict[str, Any]]:
 
 def report(plans: Sequence[Scored], console: Console) -> dict[str, Any]:
     """Print the errors; return them."""
-    own, line = Line(), line_of(plans)
-    held_out = held_out_errors(plans)
-    networks = {}
+    fitted = [plan for plan in plans if plan.network not in ASIDE]
+    line = fit_line([plan.sum_ms * 1e3 for plan in fitted], [plan.ms for plan in fitted])
+    aside = [plan for plan in plans if plan.network in ASIDE]
+    groups: dict[str, Sequence[Scored]] = {name: [plan for plan in plans if plan.network == name] for name in NETWORKS}
+    groups |= {"kept aside": aside, "all": plans}
+    scores = {}
     shown = Table("network", "plans", "sum", "p95", "bias", "line", "p95", "bias", "ms", title=TITLE)
-    groups: dict[str, list[Scored]] = {name: [plan for plan in plans if plan.timed.network == name] for name in held_out}
-    for name, mine in [*groups.items(), ("all", list(plans))]:
-        others = held_out[name] if name in held_out else [error for errors in held_out.values() for error in errors]
-        told = {"plans": len(mine), "sum": figures([plan.error(own) for plan in mine]), "held_out_line": figures(others)}
-        networks[name] = told
-        columns = [f"{told[which][key]:+.1%}" for which in ("sum", "held_out_line") for key in ("median", "p95", "bias")]
-        times = [plan.timed.ms for plan in mine]
+    for name, mine in groups.items():
+        if not mine:
+            continue
+        told = {"sum": figures([plan.error(Line()) for plan in mine]), "line": figures([plan.error(line) for plan in mine])}
+        scores[name] = {"plans": len(mine), **told}
+        columns = [f"{told[which][key]:+.1%}" for which in ("sum", "line") for key in ("median", "p95", "bias")]
+        times = [plan.ms for plan in mine]
         shown.add_row(name, str(len(mine)), *columns, f"{min(times):.2f} to {max(times):.2f}")
     console.print(shown)
-    console.print(f"line of all: {line.intercept_ms * 1e3:.1f} us + {line.slope:.4f} x sum")
-    fitted = figures([plan.error(line) for plan in plans])
-    console.print(f"on it: median {fitted['median']:.1%}, 95th percentile {fitted['p95']:.1%}")
+    console.print(f"line: {line.intercept_ms * 1e3:.1f} us + {line.slope:.4f} x sum")
+    spreads = figures([plan.high_ms / plan.low_ms - 1 for plan in plans])
+    unsteady = sum(plan.steady == 0 for plan in plans)
+    console.print(f"spread of a Plan's rounds: median {spreads['median']:.1%}, 95th percentile {spreads['p95']:.1%}")
+    console.print(f"{unsteady} Plans without a round at the full clock")
     return {
-        "networks": networks,
-        "line": {**asdict(line), **fitted},
+        "scores": scores,
+        "line": {"intercept_ms": line.intercept_ms, "slope": line.slope, "fitted_on": sorted({plan.network for plan in fitted})},
+        "spread": {"median": spreads["median"], "p95": spreads["p95"]},
+        "plans_unsteady": unsteady,
         "plans": [
             {
-                "network": plan.timed.network,
-                "plan": plan.timed.plan,
-                "sum_ms": round(plan.sum_ms, 5),
-                "measured_ms": round(plan.timed.ms, 5),
-                "low_ms": round(plan.timed.low_ms, 5),
-                "high_ms": round(plan.timed.high_ms, 5),
+                "network": plan.network,
+                "plan": plan.plan,
+                "rounds": plan.rounds,
+                "steady": plan.steady,
+                **{name: round(getattr(plan, name), 5) for name in ("sum_ms", "ms", "low_ms", "high_ms")},
             }
             for plan in plans
         ],
@@ -348,72 +356,44 @@ def report(plans: Sequence[Scored], console: Console) -> dict[str, Any]:
 
 def show_kernels(plans: Sequence[Scored], console: Console) -> None:
     """Where the differences come from: a kernel's share of the measured time of its networks, and of the predicted."""
-    for name in dict.fromkeys(plan.timed.network for plan in plans):
-        mine = [plan for plan in plans if plan.timed.network == name]
+    for name in dict.fromkeys(plan.network for plan in plans):
         shown = Table("kernel", "measured", "predicted", "difference", title=name)
-        for row in by_kernel(mine)[:14]:
+        for row in by_kernel([plan for plan in plans if plan.network == name])[:14]:
             measured, predicted = row["measured"], row["predicted"]
             shown.add_row(row["kernel"], f"{measured:.2%}", f"{predicted:.2%}", f"{predicted - measured:+.2%}")
         console.print(shown)
 
 
-def load(path: Path) -> dict[tuple[str, int], Timed]:
-    """Plans that were timed before, of today's kernels."""
-    if not path.exists():
-        return {}
-    values = json.loads(path.read_text(encoding="utf-8"))
-    plans = [Timed(**{**value, "steps": tuple(map(tuple, value["steps"]))}) for value in values]
-    return {(plan.network, plan.seed): plan for plan in plans if plan.kernels == kernels_hash()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="measure the rows")
-    parser.add_argument("--score", action="store_true", help="time the Plans and compare")
-    parser.add_argument("--again", action="store_true", help="also what is there already")
+    parser.add_argument("size", nargs="?", choices=["all", "smoke"], default="all")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     parser.add_argument("--kernels", action="store_true", help="show the differences by kernel")
-    parser.add_argument("--plans", type=int, default=10, help="of each network")
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--tries", type=int, default=5, help="as for autocompress bench")
-    parser.add_argument("--timings", type=Path, default=RESULT.parent.parent / "table_error" / "timings.json")
+    parser.add_argument("--tries", type=int, default=3, help="as for autocompress bench")
     arguments = parser.parse_args()
+    smoke = arguments.size == "smoke"
+    if smoke and arguments.write:
+        parser.error("two Plans are no result: leave out --write, or smoke")
     console = Console()
     torch.set_num_threads(1)
-    subjects = {name: Subject.of(name) for name in arguments.networks}
-    target = load_target("host")
-    if arguments.measure:
-        keys = needed(list(subjects.values()), arguments.plans)
-        console.print(f"{len(keys)} rows")
-        settings = Settings(tries=arguments.tries, again=arguments.again)
-        with Progress(console=console) as progress:
-            task = progress.add_task("rows", total=len(keys))
-            done = measure(
-                target, target.core(), keys, settings, lambda n, total, _: progress.update(task, completed=n, total=total)
-            )
-        console.print(f"{done.measured} measured, {done.present} there before, {done.unsteady} unsteady")
-        if done.refused or done.missing:
-            raise SystemExit(f"rows that cannot be measured: {done.refused} {done.missing}")
-    if not arguments.score:
-        return
-    table = LatencyTable.for_target(target)
-    wanted = [(name, seed) for name in subjects for seed in range(arguments.plans)]
-    known = {} if arguments.again else load(arguments.timings)
-    # Round by round, so that no network has all its Plans in one hour's clock.
-    todo = sorted((pair for pair in wanted if pair not in known), key=lambda pair: pair[1])
-    for name, seed in track(todo, "plans", console=console):
-        known[name, seed] = timed(subjects[name], seed, table)
-        write_json(arguments.timings, [asdict(plan) for plan in known.values()])
-    plans = [scored(subjects[name], known[name, seed], table) for name, seed in wanted]
-    modelled = sum(row.source == "modelled" for row in table.rows.values())
-    if modelled:
-        raise SystemExit(f"{modelled} rows of these Plans are not measured: run --measure first.")
+    count, rounds = (2, 2) if smoke else (PLANS, ROUNDS)
+    subjects = {name: Subject.of(name) for name in (["fashion-mnist"] if smoke else NETWORKS)}
+    keys = needed(list(subjects.values()), count)
+    table = measure_rows(keys, arguments.tries, console)
+    plans = time_plans(subjects, count, rounds, table, console)
     value = report(plans, console)
     if arguments.kernels:
         show_kernels(plans, console)
     if arguments.write:
-        about = {"machine": machine(), "date": date.today().isoformat(), "kernels": kernels_hash(), "rows": len(table.rows)}
-        shares = {name: by_kernel([plan for plan in plans if plan.timed.network == name]) for name in subjects}
+        unsteady = len(unsteady_keys(table.rows) & set(keys))
+        about = {
+            "machine": machine(),
+            "date": date.today().isoformat(),
+            "kernels": kernels_hash(),
+            "rows": len(keys),
+            "rows_unsteady": unsteady,
+        }
+        shares = {name: by_kernel([plan for plan in plans if plan.network == name]) for name in subjects}
         write_json(RESULT, {**about, **value, "shares_by_kernel": shares})
 
 

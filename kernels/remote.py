@@ -24,11 +24,17 @@ _PROGRAM, _MODEL, _INPUT, _OUTPUT = "acrun", "model.acm", "input", "output"
 
 @dataclass(frozen=True)
 class Timing:
-    """Microseconds of many runs: the median, and the 10th and 90th percentile."""
+    """Times of many runs, but for those beside a slower clock than the best.
+
+    Attributes:
+        microseconds, low, high: the median, and the 10th and 90th percentile.
+        sentinel_ns: the fastest time of the sentinel beside them: the clock, as of a row.
+    """
 
     microseconds: float
     low: float
     high: float
+    sentinel_ns: float
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def run_on_device(
         if repeat:
             timed = ("--repeat", str(repeat), "--cpu", str(chosen))
             _, run = _lines(there, _MODEL, *timed)
-            whole = _timing(run["run"])
+            whole = _timing(run)
             _, _, *rows = _lines(there, _MODEL, "--profile", *timed)
             steps = tuple(StepTiming(str(row["name"]), str(row["kernel"]), float(row["us"])) for row in rows)
         return DeviceRun(there.url, info.product or info.machine, chosen, np.stack(outputs), whole, steps)
@@ -144,4 +150,4 @@ def _fetched(there: Device, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _timing(value: Any) -> Timing:
-    return Timing(float(value["us"]), float(value["low"]), float(value["high"]))
+    return Timing(*(float(value["run"][name]) for name in ("us", "low", "high")), float(value["sentinel"]))

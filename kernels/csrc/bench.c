@@ -16,11 +16,10 @@
  *   - scratch is one for all ops of a network: there is one copy.
  * A call that is too short for the clock is timed together with the calls on the following copies.
  *
- * The sentinel is a chain of dependent integer operations, which takes the same number of cycles whatever the caches hold: its time
- * is the clock's. It is run before and after every job; `sentinel` is the slower of the two in ns. Where that is more than TOLERANCE
- * above the fastest so far (to begin with REFERENCE, the fastest of earlier runs in ns, or 0), the CPU was slower, throttled or at
- * another frequency: the job is timed again after a pause, TRIES times in all. After a job that stayed slow the following ones are
- * not waited for, until one is as fast as it should be.
+ * The sentinel (sentinel.h) tells how fast the CPU is. It is run before and after every job; `sentinel` is the slower of the two in
+ * ns. Where that is more than 3 % above the fastest so far (to begin with REFERENCE, the fastest of earlier runs in ns, or 0), the CPU
+ * was slower, throttled, at another frequency or shared: the job is timed again after a pause, TRIES times in all. After a job that
+ * stayed slow the following ones are not waited for, until one is as fast as it should be.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -32,13 +31,13 @@
 #include <time.h>
 
 #include "ac_kernels.h"
+#include "sentinel.h"
 
 #define LARGEST ((int64_t)1 << 31)
 #define COPIES 512
 #define SAMPLES 201
 #define FEWEST 11
 #define SHORTEST 20e3 /* ns that a sample takes at least */
-#define TOLERANCE 1.03
 #define ALIGNED(size) (((size) + 63) / 64 * 64)
 
 static const int32_t INTEGERS = offsetof(ac_problem, low) / sizeof(int64_t);
@@ -57,31 +56,9 @@ static uint64_t random64(void) { /* xorshift64*: the same jobs have the same wei
   return state * 0x2545f4914f6cdd1du;
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
 static void pause_for(double seconds) {
   const struct timespec t = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
   nanosleep(&t, NULL);
-}
-
-/* The fastest of a few runs: one that was interrupted says nothing of the clock. */
-static double sentinel(void) {
-  double best = INFINITY;
-  for (int i = 0; i < 5; i++) {
-    uint64_t x = 1;
-    const double begin = now();
-    for (int k = 0; k < 20000; k++) {
-      x = x * 0x2545f4914f6cdd1du + 1;
-      __asm__ volatile("" : "+r"(x));
-    }
-    const double took = now() - begin;
-    if (took < best) best = took;
-  }
-  return best;
 }
 
 static void *allocate(int64_t size) {
@@ -252,13 +229,13 @@ static double sample(job *j, int64_t first, int64_t calls) {
     if (s->x2) memcpy(s->x2, j->source, (size_t)j->lengths.x2);
   }
   __asm__ volatile("" ::: "memory");
-  const double begin = now();
+  const double begin = ac_now_ns();
   for (int64_t i = 0; i < calls; i++) {
     set *s = &j->sets[(first + i) % j->copies];
     j->kernel->run(&s->problem, s->x, s->x2, s->y, j->scratch);
     __asm__ volatile("" ::: "memory");
   }
-  return (now() - begin) / (double)calls;
+  return (ac_now_ns() - begin) / (double)calls;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -270,7 +247,7 @@ static double fastest = INFINITY;
 static long most_tries, patience;
 
 static double watched_sentinel(void) {
-  const double took = sentinel();
+  const double took = ac_sentinel_ns();
   if (took < fastest) fastest = took;
   return took;
 }
@@ -287,12 +264,12 @@ static void time_job(int64_t number, job *j, double milliseconds) {
     }
     calls = once >= SHORTEST ? 1 : (int64_t)(SHORTEST / (once > 1.0 ? once : 1.0)) + 1;
     if (calls > j->copies) calls = j->copies;
-    const double end = now() + milliseconds * 1e6;
-    for (samples = 0; samples < SAMPLES && (samples < FEWEST || now() < end); next += calls)
+    const double end = ac_now_ns() + milliseconds * 1e6;
+    for (samples = 0; samples < SAMPLES && (samples < FEWEST || ac_now_ns() < end); next += calls)
       times[samples++] = sample(j, next, calls);
     const double after = watched_sentinel();
     slowest = before > after ? before : after;
-    const int steady = slowest <= TOLERANCE * fastest;
+    const int steady = slowest <= AC_SENTINEL_TOLERANCE * fastest;
     if (steady || tries >= patience) {
       patience = steady ? most_tries : 1;
       qsort(times, (size_t)samples, sizeof *times, ascending);
@@ -344,8 +321,8 @@ int main(int argc, char **argv) {
   print_header(cpu);
 
   if (reference > 0.0) fastest = reference;
-  const double warm = now() + 3e8;
-  while (now() < warm) watched_sentinel();
+  const double warm = ac_now_ns() + 3e8;
+  while (ac_now_ns() < warm) watched_sentinel();
   char line[4096];
   for (int64_t number = 0; fgets(line, sizeof line, file) != NULL; number++) {
     job j;
