@@ -6,8 +6,9 @@
 Ten Plans of each network: every Layer gets an Option of the Space at random, mostly in one data type, and some Groups lose
 channels. Weights are pruned by magnitude and are random but for the built-in tasks', since times depend on structure and not on
 values. First those rows of just these Plans that the host's table lacks are measured, as `autocompress bench` does. Then the
-Plans run as model.acm in the C runtime on the same CPU, in rounds of all Plans one after the other, so that a machine that drifts shows
-as spread. The time of a Plan is the median of its rounds; rounds beside a slower clock than the best do not count, as for rows.
+Plans run as model.acm in the C runtime on the same CPU, in rounds of all Plans one after the other, so that a machine that
+drifts shows as spread. The time of a Plan is the median of its rounds; rounds beside a slower clock than the best do not count,
+as for rows.
 
 Errors are those of the plain sum of the rows, and of the end-to-end line (a + b x sum) that is fitted on two of the networks and
 scored on the two that were kept aside. With --write the result goes to results/benchmarks/table_error.json, which belongs to the
