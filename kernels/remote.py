@@ -52,6 +52,7 @@ class DeviceRun:
 
     Attributes:
         url, product, cpu: where.
+        fingerprint: of the device.
         outputs: float32, shape (samples, *output shape).
         whole: time of one run; None when it was not timed.
         steps: times of the steps; empty when they were not timed.
@@ -60,6 +61,7 @@ class DeviceRun:
     url: str
     product: str
     cpu: int
+    fingerprint: str
     outputs: NDArray[np.float32]
     whole: Timing | None
     steps: tuple[StepTiming, ...]
@@ -114,7 +116,7 @@ def run_on_device(
             whole = _timing(run)
             _, _, *rows = _lines(there, _MODEL, "--profile", *timed)
             steps = tuple(StepTiming(str(row["name"]), str(row["kernel"]), float(row["us"])) for row in rows)
-        return DeviceRun(there.url, info.product or info.machine, chosen, np.stack(outputs), whole, steps)
+        return DeviceRun(there.url, info.product or info.machine, chosen, info.fingerprint, np.stack(outputs), whole, steps)
 
 
 def _lines(there: Device, *words: str) -> list[Mapping[str, Any]]:
@@ -150,4 +152,5 @@ def _fetched(there: Device, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _timing(value: Any) -> Timing:
-    return Timing(*(float(value["run"][name]) for name in ("us", "low", "high")), float(value["sentinel"]))
+    run = value["run"]
+    return Timing(float(run["us"]), float(run["low"]), float(run["high"]), float(value["sentinel"]))

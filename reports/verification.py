@@ -1,14 +1,43 @@
-"""A Verification on a terminal."""
+"""A Verification on a terminal, and as part of a report."""
 
 from __future__ import annotations
+
+from datetime import datetime, timezone
 
 from rich.console import Console
 from rich.table import Table
 
 from ..deployment.verify import Verification
+from ..kernels.toolchain import kernels_hash
+from ..spaces.plan import Plan
+from .verified import Verified, VerifiedOp
 
 #: Ops that are listed; the others are summed up in one line.
 _LISTED = 20
+
+
+def verified_of(found: Verification, plan: Plan) -> Verified | None:
+    """What a report says of a Verification; None where nothing was timed."""
+    if found.measured_ms is None or found.measured_low_ms is None or found.measured_high_ms is None:
+        return None
+    ops = [
+        VerifiedOp(op.name, op.kernel, op.predicted, op.measured)
+        for op in found.ops
+        if op.predicted is not None and op.measured is not None
+    ]
+    return Verified(
+        plan=plan.key,
+        where=f"{found.product}, {found.url}, CPU {found.cpu}",
+        fingerprint=found.fingerprint,
+        kernels=kernels_hash(),
+        source=found.source,
+        predicted_ms=found.predicted_ms,
+        measured_ms=found.measured_ms,
+        measured_low_ms=found.measured_low_ms,
+        measured_high_ms=found.measured_high_ms,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ops=tuple(ops),
+    )
 
 
 def print_verification(found: Verification, console: Console) -> None:

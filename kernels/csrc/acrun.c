@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "autocompress.h"
@@ -33,12 +32,6 @@ static _Noreturn void fail(const char *message, const char *what) {
   fflush(stdout);
   fprintf(stderr, "acrun: %s%s\n", message, what);
   exit(1);
-}
-
-/* How often another program has taken this thread's CPU. */
-static int64_t interruptions(void) {
-  struct rusage usage;
-  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
 static int64_t number(const char *text, int64_t least, int64_t most, const char *option) {
@@ -142,7 +135,7 @@ int main(int argc, char **argv) {
   double clock = ac_sentinel_ns(), fastest = clock, watched = ac_now_ns();
   for (int64_t n = 0, first = 0; n < repeat; n++) {
     memcpy(input, source, (size_t)inputs * sizeof *input); /* as an app that has just made it */
-    const int64_t before_run = interruptions();
+    const int64_t before_run = ac_interruptions();
     const double start = ac_now_ns();
     if (profile)
       ac_profile(model, input, output, once);
@@ -150,7 +143,7 @@ int main(int argc, char **argv) {
       ac_run(model, input, output);
     const double end = ac_now_ns();
     times[n] = (end - start) * 1e-3;
-    clocks[n] = interruptions() == before_run ? 0.0 : INFINITY;
+    clocks[n] = ac_interruptions() == before_run ? 0.0 : INFINITY;
     for (int64_t i = 0; profile && i < steps; i++) every[i * repeat + n] = once[i];
     if (end - watched < WATCHED_NS && n < repeat - 1) continue;
     const double before = clock;

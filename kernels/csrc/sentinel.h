@@ -8,6 +8,7 @@
 #define AC_SENTINEL_H
 
 #include <stdint.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* A time that is longer than this times the fastest was taken at a slower clock, or beside a neighbour. */
@@ -37,6 +38,12 @@ static inline double ac_sentinel_ns(void) {
     if (took < best) best = took;
   }
   return best;
+}
+
+/* How often another program has taken this thread's CPU. */
+static inline int64_t ac_interruptions(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
 #endif

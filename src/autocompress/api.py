@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import datetime
 import gc
+import json
 import platform
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -28,6 +29,7 @@ from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
 from .evaluators.loss import TEMPERATURE, memory_format
 from .files import write_json
+from .kernels.line import Line
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
 from .progress import Phases
@@ -45,6 +47,8 @@ from .spaces.plan import Plan
 from .spaces.space import Space, build_space, removable
 from .tasks.task import Task, input_batches, scoring_count, task_fingerprint
 
+#: The file of a study's settings.
+SETTINGS = "settings.json"
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 64
 #: Most inputs that decide between finalists.
@@ -143,11 +147,14 @@ def _without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def profile(task: Task, target: Target, core: str | None = None, pessimism: float = 0.5) -> Profile:
+def profile(
+    task: Task, target: Target, core: str | None = None, pessimism: float = 0.5, line: Line | None = None
+) -> Profile:
     """Capture a task's model and price it on a target; needs no data.
 
     Args:
         pessimism: the quantile of the latency's error that counts, as in SearchSettings.
+        line: the end-to-end line; by default the one fitted for the target.
 
     Raises:
         UserError: the model cannot be captured, the target has no such core, or pessimism is out of range.
@@ -157,19 +164,21 @@ def profile(task: Task, target: Target, core: str | None = None, pessimism: floa
     if not layers:
         raise UserError(f"the model of task {task.name} has no convolution or linear layer: there is nothing to compress.")
     groups = removable(find_groups(network))
-    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core, pessimism))
+    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core, pessimism, line))
     return Profile(network, layers, build_space(layers, groups, latency.supports, latency.alone_microseconds), latency)
 
 
-def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases) -> Prepared:
-    """Capture a task and build, or reuse, its layer database.
+def prepare(
+    task: Task, target: Target, settings: SearchSettings, phases: Phases, line: Line | None = None
+) -> Prepared:
+    """Capture a task and build, or reuse, its layer database; `line` as for `profile`.
 
     Raises:
         UserError: the model cannot be captured, its data is unusable, or the cache cannot be written.
     """
     keep_freed_memory()
     with phases.phase("capture"), _without_collection():
-        found = profile(task, target, settings.core, settings.pessimism)
+        found = profile(task, target, settings.core, settings.pessimism, line)
     return prepare_profile(task, target, settings, phases, found, task_key(task))
 
 
@@ -188,10 +197,10 @@ def run_search(
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     keep_freed_memory()
-    with phases.phase("capture"), _without_collection():
-        found = profile(task, target, settings.core, settings.pessimism)
-    budget_ms = feasible_budget(settings.budget, found, target)
     folder = settings.results / (settings.study or study_name(task, target, settings))
+    with phases.phase("capture"), _without_collection():
+        found = profile(task, target, settings.core, settings.pessimism, line_of_study(folder))
+    budget_ms = feasible_budget(settings.budget, found, target)
     with folder_lock(folder):
         key = task_key(task)
         begun = begin_study(task, target, settings, found, key, budget_ms, folder, origin or {})
@@ -203,6 +212,15 @@ def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
     """The name of a study that was given none."""
     parts = [task.name, target.name, str(settings.budget) if settings.budget else "front"]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("._-") or "study"
+
+
+def line_of_study(folder: Path) -> Line | None:
+    """The end-to-end line that a study was begun with: it keeps it, whatever is verified later. None for a new study."""
+    try:
+        return Line(**json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["line"])
+    except (OSError, ValueError, TypeError, KeyError):
+        # A new study, or settings that a search with all its options mends: the study itself knows whether its table is another.
+        return None
 
 
 def feasible_budget(budget: Budget | None, found: Profile, target: Target) -> float | None:
@@ -255,7 +273,7 @@ def begin_study(
     if study.get_trials(deepcopy=False) and not settings.resume:
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
-    write_json(folder / "settings.json", {**settings.to_json(), **origin})
+    write_json(folder / SETTINGS, {**settings.to_json(), **origin, "line": asdict(table.line)})
     return Begun(settings, origin, budget_ms, folder, study, fingerprint)
 
 
@@ -388,6 +406,7 @@ def provenance(search: Search) -> dict[str, Any]:
     """What a report says about how its numbers came about."""
     prepared = search.prepared
     latency = prepared.profile.latency
+    line = latency.table.line
     return {
         "autocompress": __version__,
         "torch": torch.__version__,
@@ -398,6 +417,7 @@ def provenance(search: Search) -> dict[str, Any]:
             "source": latency.source,
             "core": latency.table.core.name,
             "fingerprint": latency.table.fingerprint,
+            "line": f"{line.intercept_ms * 1e3:.1f} us + {line.slope:.4f} x sum of rows ({line.source})",
             "note": latency.note,
         },
         "data": {

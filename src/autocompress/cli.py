@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .api import Prepared, Profile
     from .kernels.bench import Outcome
+    from .reports.verified import Verified
     from .spaces.plan import Plan
     from .tasks.task import Task
 
@@ -562,6 +563,7 @@ def verify(
 
     Example: autocompress verify efficientnet-lite0-pixel7-5ms --device adb://
     """
+    from .deployment.verify import remember
     from .deployment.verify import verify as compare
     from .deployment.weights import load_weights
     from .outcome import MODEL, VERIFIED_SAMPLES, WEIGHTS
@@ -595,14 +597,35 @@ def verify(
             cpu=cpu,
             repeat=repeat if times else 0,
         )
+    from .reports.verification import print_verification, verified_of
+
     if json_:
         typer.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
-        from .reports.verification import print_verification
-
         print_verification(found, console)
+    timed = verified_of(found, plan)
+    if timed is not None:
+        _keep_verified(folder, timed)
+        line = remember(timed.measured_ms, timed.fingerprint, prepared.task.name, plan, predicted, latency.table)
+        if line is not None:
+            console.print(
+                f"later searches count {line.intercept_ms * 1e3:.1f} us + {line.slope:.3f} x the sum of rows: {line.source}",
+                highlight=False,
+                soft_wrap=True,
+            )
     if not found.agrees:
         raise typer.Exit(1)
+
+
+def _keep_verified(folder: Path, timed: Verified) -> None:
+    """Keep a measured time with a study, and show it in its report."""
+    from .reports.folder import RESULT, write_reports
+    from .reports.result import StudyResult
+    from .reports.verified import add_verified
+
+    add_verified(folder, [timed])
+    if (folder / RESULT).exists():
+        write_reports(StudyResult.load(folder / RESULT), folder)
 
 
 def _trial_plan(folder: Path, trial: int) -> Plan:
@@ -617,7 +640,7 @@ def _trial_plan(folder: Path, trial: int) -> Plan:
 
 def _prepared(folder: Path, console: Console) -> Prepared:
     """What a study's search worked with, its layer database taken from the cache or built again."""
-    from .api import prepare
+    from .api import line_of_study, prepare
     from .kernels.targets import load_target
     from .tasks.loader import load_task
 
@@ -626,7 +649,7 @@ def _prepared(folder: Path, console: Console) -> Prepared:
     with phases.phase("task"):
         loaded = load_task(begun["task"], Path(begun["data"]) if begun["data"] else None)
     settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
-    return prepare(loaded, load_target(begun["target"]), settings, phases)
+    return prepare(loaded, load_target(begun["target"]), settings, phases, line_of_study(folder))
 
 
 @app.command("run")
