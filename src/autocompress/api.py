@@ -29,10 +29,12 @@ from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
 from .evaluators.loss import TEMPERATURE, memory_format
 from .files import write_json
+from .kernels.bench import device_url
+from .kernels.devices import open_transport
 from .kernels.line import Line
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
-from .progress import Phases
+from .progress import Phases, Update
 from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
 from .search.parameters import Parameters
@@ -97,6 +99,25 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """What the device of a search said.
+
+    Attributes:
+        device: its URL.
+        limit_ms: predicted time that Plans may take, so that the measured one is within the budget.
+        bias: measured / predicted of the Plan that was farthest above its prediction, at least 1.
+        measured_ms: of the Plans that ran.
+        evaluation_seconds: time spent in scoring the trials that followed.
+    """
+
+    device: str
+    limit_ms: float
+    bias: float
+    measured_ms: Mapping[Plan, float]
+    evaluation_seconds: float
+
+
+@dataclass(frozen=True)
 class Search:
     """A finished search, as the writers of reports and artifacts need it.
 
@@ -104,6 +125,7 @@ class Search:
         origin: how the search was asked for, as `autocompress resume` needs it.
         fingerprint: what the study's numbers depend on.
         evaluation_seconds: time spent in scoring trials.
+        attached: what the device said, if one was attached.
     """
 
     settings: SearchSettings
@@ -116,6 +138,14 @@ class Search:
     fingerprint: Mapping[str, Any]
     phases: Phases
     evaluation_seconds: float
+    attached: Attached | None = None
+
+    def fits(self, plan: Plan, ms: float) -> bool:
+        """Whether a Plan whose predicted time is `ms` is within the budget: as it was measured, if it was."""
+        if self.budget_ms is None:
+            return True
+        measured = None if self.attached is None else self.attached.measured_ms.get(plan)
+        return (ms if measured is None else measured) <= self.budget_ms
 
 
 def keep_freed_memory() -> None:
@@ -196,6 +226,8 @@ def run_search(
     check_sampler(settings.sampler, settings.budget is not None)
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
+    if settings.device is not None:
+        open_transport(device_url(target, settings.device))
     keep_freed_memory()
     folder = settings.results / (settings.study or study_name(task, target, settings))
     with phases.phase("capture"), _without_collection():
@@ -310,6 +342,14 @@ def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Pha
     )
 
 
+def more_trials(search: Search, limit_ms: float, trials: int, update: Update) -> float:
+    """Search on within another limit until the study holds so many finished trials; the seconds spent in scoring them."""
+    settings, clock = search.settings, _Stopwatch(search.prepared.evaluator)
+    left = None if settings.timeout is None else max(0.0, settings.timeout - search.phases.seconds.get("trials", 0.0))
+    run_trials(search.study, search.problem, clock.loss, settings.sampler, limit_ms, trials, left, settings.seed, update)
+    return clock.seconds
+
+
 def task_key(task: Task) -> str:
     """A short hash of a task's model, data and metric."""
     return task_fingerprint(task)[:16]
@@ -407,6 +447,13 @@ def provenance(search: Search) -> dict[str, Any]:
     prepared = search.prepared
     latency = prepared.profile.latency
     line = latency.table.line
+    attached: dict[str, Any] = {}
+    if search.attached is not None:
+        attached["device"] = {
+            "url": search.attached.device,
+            "verified": f"{len(search.attached.measured_ms)} networks ran there, at most {search.attached.bias:.3f} x as long as predicted",
+            "searched within": f"{search.attached.limit_ms:.6g} ms",
+        }
     return {
         "autocompress": __version__,
         "torch": torch.__version__,
@@ -420,6 +467,7 @@ def provenance(search: Search) -> dict[str, Any]:
             "line": f"{line.intercept_ms * 1e3:.1f} us + {line.slope:.4f} x sum of rows ({line.source})",
             "note": latency.note,
         },
+        **attached,
         "data": {
             "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial",
             "finalists": f"{min(len(prepared.held_out), HELD_OUT)} more calibration inputs decide between the best trials",

@@ -134,6 +134,13 @@ def search(
     finetune_: Annotated[
         float | None, typer.Option("--finetune", help="Minutes of training for the best network.", metavar="MINUTES")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the best plans on local, ssh://USER@HOST[:PORT] or adb://SERIAL, and tighten the budget until they fit there.",
+            metavar="URL",
+        ),
+    ] = None,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),
@@ -171,6 +178,7 @@ def search(
         method=method,
         pessimism=pessimism,
         finetune=finetune_,
+        device=device,
     )
     _search(task, data, target, settings, json_)
 
@@ -183,13 +191,14 @@ def _search(task: str, data: Path | None, target: str, settings: SearchSettings,
     phases = Phases(_Display(console))
     with phases.phase("task"):
         from .api import run_search
+        from .attached import verify_best
         from .outcome import conclude, read_front
         from .tasks.loader import load_task
 
         loaded = load_task(task, data)
     origin = {"task": task, "data": str(data) if data else None, "target": target}
     try:
-        done = run_search(loaded, device, settings, phases, origin)
+        done = verify_best(run_search(loaded, device, settings, phases, origin))
         result = conclude(done)
     except KeyboardInterrupt:
         console.print("stopped; finished trials are kept. The same command goes on from here.")
@@ -250,6 +259,7 @@ def _resume(folder: Path, trials: int | None, timeout: float | None, minutes: fl
             # Studies of earlier versions do not have these.
             pessimism=float(begun.get("pessimism", 0.5)),
             finetune=minutes if minutes is not None else begun.get("finetune"),
+            device=begun.get("device"),
         )
         task, data, target = begun["task"], begun["data"], begun["target"]
     except (KeyError, TypeError, ValueError) as error:

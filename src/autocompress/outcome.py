@@ -133,11 +133,12 @@ def _finetune(
 
 def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
     """The trial to recommend: with a budget, of the best feasible ones and the plain solver's the one of least loss
-    when inputs are added which no trial was scored on; without, the knee of the front. None when no trial is feasible.
+    when inputs are added which no trial was scored on, and with a device those that it runs in time; without, the knee of the front. None when no trial is feasible.
     """
     if search.budget_ms is None:
         return _knee([trial for trial in trials if trial.number in on_front])
-    chosen = finalists(trials, search.budget_ms)
+    limit_ms = search.budget_ms if search.attached is None else search.attached.limit_ms
+    chosen = [trial for trial in finalists(trials, limit_ms) if search.fits(trial.plan, trial.ms)]
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted.
@@ -196,7 +197,7 @@ def _result(
                 search_loss=trial.loss,
                 size_bytes=size_bytes(search.prepared.evaluator.shape(trial.plan), trial.plan),
                 on_front=trial.number in on_front,
-                feasible=search.budget_ms is None or told.ms <= search.budget_ms,
+                feasible=search.fits(trial.plan, told.ms),
                 plan=plan_path(trial.number),
                 loss=judged[trial.number].loss if trial.number in judged else None,
                 metric=judged[trial.number].metric if trial.number in judged else None,
@@ -232,7 +233,7 @@ def _result(
         baselines=tuple(point for point in points if point.name is not None),
         best=best,
         history=tuple(
-            HistoryRow(t.number, t.loss, t.ms, search.budget_ms is None or t.ms <= search.budget_ms, t.seconds) for t in trials
+            HistoryRow(t.number, t.loss, t.ms, search.fits(t.plan, t.ms), t.seconds) for t in trials
         ),
         layers=layers,
         other_ops=others,
