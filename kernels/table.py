@@ -266,7 +266,7 @@ class LatencyTable:
         }
         if self.pessimism != 0.5:
             content["pessimism"] = self.pessimism
-        if self.line != _line_of(self.target):
+        if (self.line.intercept_ms, self.line.slope) != (self.target.intercept_ms, self.target.slope):
             content["line"] = [self.line.intercept_ms, self.line.slope]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -71,6 +71,7 @@ def test_written_budgets_are_exactly_the_same(value: float) -> None:
         {"study": "a/b"},
         {"study": "../x"},
         {"study": ""},
+        {"device": "local"},
     ],
     ids=str,
 )
@@ -88,9 +89,8 @@ def test_pessimism_out_of_range(pessimism: float) -> None:
 def test_settings_are_written_for_resume() -> None:
     value = SearchSettings(budget=Budget(ms=5.0), trials=7, sampler="tpe", core="A78").to_json()
     assert value["budget"] == "5ms"
-    assert {"trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune"} == set(value) - {
-        "budget"
-    }
+    names = {"trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune", "device"}
+    assert names == set(value) - {"budget"}
     assert SearchSettings().to_json()["budget"] is None
 
 

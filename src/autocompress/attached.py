@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,18 +56,22 @@ def verify_best(search: Search) -> Search:
 
 
 def tighten(search: Search, device: str, budget_ms: float, timer: Timer, update: Update) -> Attached:
-    """Time finalists and tighten the budget until all of them are within it; at most MOST_ROUNDS times."""
+    """Time finalists, and tighten the budget and search on while one of them is too slow; at most MOST_ROUNDS times.
+
+    Of Plans that ran the measured time counts, of others the predicted one.
+    """
     measured: dict[Plan, float] = {}
     limit, bias, seconds = budget_ms, 1.0, 0.0
     for extra in range(MOST_ROUNDS + 1):
-        chosen = finalists(evaluated(search.study, search.problem), limit)
-        new = [trial for trial in chosen if trial.plan not in measured]
+        trials = evaluated(search.study, search.problem)
+        in_time = [t for t in trials if (measured[t.plan] <= budget_ms if t.plan in measured else t.ms <= limit)]
+        new = [trial for trial in finalists(in_time, math.inf) if trial.plan not in measured]
         for done, trial in enumerate(new):
             update(done, len(new), f"trial {trial.number}")
             measured[trial.plan] = timer(trial).measured_ms
             bias = max(bias, measured[trial.plan] / trial.ms)
         update(len(new), len(new), f"{limit:.4g} ms")
-        if all(measured[trial.plan] <= budget_ms for trial in chosen) or extra == MOST_ROUNDS:
+        if all(measured[trial.plan] <= budget_ms for trial in new) or extra == MOST_ROUNDS:
             break
         limit = budget_ms / bias
         search.problem.check_budget(limit, search.prepared.target.name)

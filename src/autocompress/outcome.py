@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,12 +134,15 @@ def _finetune(
 
 def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
     """The trial to recommend: with a budget, of the best feasible ones and the plain solver's the one of least loss
-    when inputs are added which no trial was scored on, and with a device those that it runs in time; without, the knee of the front. None when no trial is feasible.
+    when inputs are added which no trial was scored on, of those that the device, if there is one, ran in time; without, the knee of the front. None when no trial is feasible.
     """
     if search.budget_ms is None:
         return _knee([trial for trial in trials if trial.number in on_front])
-    limit_ms = search.budget_ms if search.attached is None else search.attached.limit_ms
-    chosen = [trial for trial in finalists(trials, limit_ms) if search.fits(trial.plan, trial.ms)]
+    if search.attached is None:
+        chosen = finalists(trials, search.budget_ms)
+    else:
+        measured = search.attached.measured_ms
+        chosen = finalists([t for t in trials if measured.get(t.plan, math.inf) <= search.budget_ms], math.inf)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted.
