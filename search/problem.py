@@ -7,7 +7,8 @@ solution that equals its reference is exact. Whatever comes out is timed as a wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -25,6 +26,8 @@ from .solver import Block, Branch, Floats, Front, Solution
 
 #: Rounds of linearisation around the last solution; most Plans are exact after two.
 ROUNDS = 6
+#: Steps of time in which the solver counts.
+STEPS = 2000
 #: Assignments of data types to Layers whose conversions are kept.
 COSTS = 1000
 
@@ -122,8 +125,7 @@ class Problem:
         budget_ms: float,
         coefficients: Mapping[str, float] | None = None,
         start: Plan | None = None,
-        steps: int = 2000,
-        rounds: int = ROUNDS,
+        steps: int = STEPS,
     ) -> Proposal | None:
         """The Plan of least expected loss within a budget, or None when none was found.
 
@@ -131,32 +133,29 @@ class Problem:
             coefficients: factors on the rows of the error table, by Layer.
             start: reference of the first linearisation; the dense base Plan by default.
             steps: resolution of the solver.
-            rounds: most linearisations.
         """
-        found = self._solve(budget_ms, coefficients, start or self.base, steps, rounds)
+        found = self._solve(budget_ms, coefficients, start or self.base, steps)
         if found is None and self.fastest().ms <= budget_ms:
             # Steps of conversions and couplings can hide a narrow way; from the fastest Plan it is seen, or is that Plan itself.
             plan, ms = self.fastest().plan, self.fastest().ms
-            found = self._solve(budget_ms, coefficients, plan, steps, rounds) or Proposal(
-                plan, ms, self.expected(plan, coefficients)
-            )
+            found = self._solve(budget_ms, coefficients, plan, steps) or Proposal(plan, ms, self.expected(plan, coefficients))
         return found
 
-    def _solve(
-        self, budget_ms: float, coefficients: Mapping[str, float] | None, start: Plan, steps: int, rounds: int
-    ) -> Proposal | None:
+    def near(self, budget_ms: float, coefficients: Mapping[str, float], start: Plan, rounds: int, steps: int = STEPS) -> Plan:
+        """A Plan of little expected loss whose latency is near a budget, above or below: `solve` without its last digits."""
+        plan, target = start, budget_ms
+        for round_ in range(rounds):
+            if round_:
+                target += budget_ms - self.latency.ms(plan)
+            plan = self._linearised(plan, target, coefficients, steps)
+        return plan
+
+    def _solve(self, budget_ms: float, coefficients: Mapping[str, float] | None, start: Plan, steps: int) -> Proposal | None:
         """Rounds of linearisation from a reference Plan."""
         reference, target = start, budget_ms
         found: Proposal | None = None
-        for _ in range(rounds):
-            blocks, fixed = self._blocks(reference, coefficients)
-            budget = (target - self._offset_ms) / self.ms_per_us - fixed
-            fastest = sum(block.fastest for block in blocks)
-            if fastest > budget:
-                # Not reachable from this reference: go on from the fastest Plan around it.
-                plan = self._plan(Front(blocks, fastest, 1).solve(fastest))
-            else:
-                plan = self._plan(Front(blocks, budget, steps).solve(budget))
+        for _ in range(ROUNDS):
+            plan = self._linearised(reference, target, coefficients, steps)
             ms = self.latency.ms(plan)
             if ms <= budget_ms:
                 proposal = Proposal(plan, ms, self.expected(plan, coefficients))
@@ -169,6 +168,17 @@ class Problem:
                 target -= max(ms - budget_ms, 0.0005 * budget_ms)
             reference = plan
         return found
+
+    def _linearised(self, reference: Plan, budget_ms: float, coefficients: Mapping[str, float] | None, steps: int) -> Plan:
+        """The Plan of least expected loss within a budget, if all times and couplings were as around the reference Plan; the
+        fastest one around it where that is above the budget.
+        """
+        blocks, fixed = self._blocks(reference, coefficients)
+        budget = (budget_ms - self._offset_ms) / self.ms_per_us - fixed
+        fastest = sum(block.fastest for block in blocks)
+        if fastest > budget:
+            budget, steps = fastest, 1
+        return self._plan(Front(blocks, budget, steps).solve(budget))
 
     def fastest(self) -> Proposal:
         """The fastest Plan that was found, whatever its loss."""
@@ -198,9 +208,7 @@ class Problem:
         """The fastest Plan on the way of linearisations from a reference, itself included."""
         best = reference
         for _ in range(ROUNDS):
-            blocks, _fixed = self._blocks(reference, None)
-            lowest = sum(block.fastest for block in blocks)
-            plan = self._plan(Front(blocks, lowest, 1).solve(lowest))
+            plan = self._linearised(reference, -math.inf, None, 1)
             best = min(best, plan, key=self._milliseconds)
             if plan == reference:
                 break
@@ -234,14 +242,18 @@ class Problem:
         blocks = []
         for group, branches in self._members:
             built = []
-            others = 0.0 if group is None else self.latency.others_microseconds(group, reference, kept)
-            for share, members in branches:
-                around, offset = kept, 0.0
+            offsets: Sequence[float] = (0.0,)
+            if group is not None:
+                own_share = reference[group.producers[0].op]
+                shares = (own_share.sparsity if own_share.structure == "channel" else 0.0, *[share for share, _ in branches])
+                now, *others = self.latency.coupled_microseconds(group, shares, reference, kept)
+                offsets = [microseconds - now for microseconds in others]
+            for (share, members), offset in zip(branches, offsets, strict=True):
+                around = kept
                 if group is not None:
                     around = {name: count for name, count in kept.items() if name != group.name}
                     if share:
                         around[group.name] = kept_channels(group.channels, share)
-                    offset = self.latency.others_microseconds(group, reference, around) - others
                 own = [self._times(member, around) + detours[member.span] for member in members]
                 built.append(Branch(tuple(own), tuple([errors[member.span] for member in members]), offset))
             blocks.append(Block(tuple(built)))

@@ -102,10 +102,10 @@ def run_plan(search: Search, plan: Plan, device: str) -> Verified:
     Raises:
         UserError: the device cannot be used, or the network cannot run there.
     """
-    evaluator, latency = search.prepared.evaluator, search.prepared.profile.latency
+    prepared, latency = search.prepared, search.prepared.profile.latency
     predicted = latency(plan)
-    made = program(evaluator.recovered(plan))
-    sample = evaluator.samples[:1].numpy().astype(np.float32)
+    made = program(prepared.recovered(plan))
+    sample = prepared.evaluator.samples[:1].numpy().astype(np.float32)
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         path = Path(folder) / "model.acm"
         write_artifact(made, path)
