@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from rich.console import Console
 from rich.table import Table
 
-from ..deployment.verify import Verification
+from ..deployment.verify import OpRow, Verification
 from ..kernels.toolchain import kernels_hash
 from ..spaces.plan import Plan
 from .verified import Verified, VerifiedOp
@@ -16,15 +17,19 @@ from .verified import Verified, VerifiedOp
 _LISTED = 20
 
 
+def timed_ops(rows: Sequence[OpRow]) -> tuple[VerifiedOp, ...]:
+    """The ops that have a predicted and a measured time."""
+    return tuple(
+        VerifiedOp(row.name, row.kernel, row.predicted, row.measured)
+        for row in rows
+        if row.predicted is not None and row.measured is not None
+    )
+
+
 def verified_of(found: Verification, plan: Plan) -> Verified | None:
     """What a report says of a Verification; None where nothing was timed."""
     if found.measured_ms is None or found.measured_low_ms is None or found.measured_high_ms is None:
         return None
-    ops = [
-        VerifiedOp(op.name, op.kernel, op.predicted, op.measured)
-        for op in found.ops
-        if op.predicted is not None and op.measured is not None
-    ]
     return Verified(
         plan=plan.key,
         where=f"{found.product}, {found.url}, CPU {found.cpu}",
@@ -36,7 +41,7 @@ def verified_of(found: Verification, plan: Plan) -> Verified | None:
         measured_low_ms=found.measured_low_ms,
         measured_high_ms=found.measured_high_ms,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        ops=tuple(ops),
+        ops=timed_ops(found.ops),
     )
 
 

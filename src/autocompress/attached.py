@@ -20,7 +20,8 @@ from .kernels.remote import run_on_device
 from .kernels.toolchain import kernels_hash
 from .outcome import finalists
 from .progress import Update
-from .reports.verified import Verified, VerifiedOp, add_verified, load_verified
+from .reports.verification import timed_ops
+from .reports.verified import Verified, add_verified, load_verified
 from .search.journal import folder_lock
 from .search.study import Evaluated, evaluated
 from .spaces.plan import Plan
@@ -119,7 +120,6 @@ def run_plan(search: Search, plan: Plan, device: str) -> Verified:
             repeat=max(FEWEST_RUNS, round(TIMED_MS / predicted.ms)),
         )
     assert done.whole is not None
-    ops = op_rows(done.steps, predicted.ops)
     return Verified(
         plan=plan.key,
         where=f"{done.product}, {done.url}, CPU {done.cpu}",
@@ -131,11 +131,7 @@ def run_plan(search: Search, plan: Plan, device: str) -> Verified:
         measured_low_ms=done.whole.low / 1e3,
         measured_high_ms=done.whole.high / 1e3,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        ops=tuple(
-            VerifiedOp(op.name, op.kernel, op.predicted, op.measured)
-            for op in ops
-            if op.predicted is not None and op.measured is not None
-        ),
+        ops=timed_ops(op_rows(done.steps, predicted.ops)),
     )
 
 
