@@ -29,23 +29,23 @@ import argparse
 import datetime
 import importlib.metadata
 import math
-import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import ai_edge_litert.schema_py_generated as schema
-import flatbuffers
+import idle
 import numpy as np
 import onnxruntime
-from ai_edge_litert.interpreter import Interpreter
+import peer_runtimes
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from peer_runtimes import Model, TfliteFile
 
 from autocompress.errors import UserError
 from autocompress.files import write_json
@@ -77,8 +77,6 @@ WAYS: dict[Dtype, tuple[str, ...]] = {
 }
 OURS = "autocompress"
 LEVEL_2 = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-#: Most that the rest of the machine may use of one core.
-BUSY = 0.1
 FEWEST_MODELS = 4
 BLOCK = 8  #: channels of ONNX Runtime's blocked layout with AVX2; a machine where it is another one is refused by the comparison
 
@@ -102,15 +100,6 @@ class Numbers:
     weight_scale: NDArray[np.float32]
     y_scale: float
     y: NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A layer ready to run in one runtime: `write()` its input, `run()` it; `read()` gives the output as (out, side, side)."""
-
-    write: Callable[[], object]
-    run: Callable[[], object]
-    read: Callable[[], NDArray[Any]]
 
 
 def numbers(dtype: Dtype, inputs: int, outputs: int, side: int, seed: int) -> Numbers:
@@ -153,62 +142,28 @@ def ours(n: Numbers) -> Model:
 
 
 def litert(n: Numbers) -> Model:
-    """LiteRT's interpreter, which hands the layer to XNNPACK."""
-    outputs = len(n.weight)
-    interpreter = Interpreter(model_content=tflite(n), num_threads=1)
-    interpreter.allocate_tensors()
-    # The delegate stands at the end of the list of ops; without it, times would be those of reference kernels.
-    if "DELEGATE" not in {op["op_name"] for op in interpreter._get_ops_details()}:
-        raise UserError("LiteRT does not run the layer with XNNPACK. Install a build of ai-edge-litert that has it.")
-    x, y = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    source = np.ascontiguousarray(n.x.transpose(1, 2, 0))[None]
-    return Model(
-        lambda: interpreter.set_tensor(x, source),
-        interpreter.invoke,
-        lambda: interpreter.get_tensor(y)[0].transpose(2, 0, 1).reshape(outputs, *n.x.shape[1:]),
-    )
+    """LiteRT's interpreter, which hands the layer to XNNPACK; the output as (out, side, side)."""
+    model = peer_runtimes.litert(tflite(n), np.ascontiguousarray(n.x.transpose(1, 2, 0))[None])
+    return replace(model, read=lambda: model.read()[0].transpose(2, 0, 1))
 
 
 def tflite(n: Numbers) -> bytes:
-    """The layer as a .tflite file (schema: tensorflow/compiler/mlir/lite/schema/schema.fbs)."""
+    """The layer as a .tflite file."""
     inputs, side, _ = n.x.shape
-    outputs = len(n.weight)
-    real = n.x.dtype == np.float32
-    kind = schema.TensorType.FLOAT32 if real else schema.TensorType.INT8
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.buffers, graph.tensors = 3, [schema.BufferT()], []
-
-    def tensor(name: str, shape: Sequence[int], type_: int, scale: Any, zero_point: int, data: NDArray[Any] | None) -> None:
-        t, q = schema.TensorT(), schema.QuantizationParametersT()
-        t.name, t.shape, t.type, t.buffer = name.encode(), list(shape), type_, 0
-        if not real:
-            q.scale = [float(s) for s in np.atleast_1d(scale)]
-            q.zeroPoint, q.quantizedDimension = [zero_point] * len(q.scale), 0
-            t.quantization = q
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            t.buffer = len(model.buffers)
-            model.buffers.append(buffer)
-        graph.tensors.append(t)
-
-    tensor("x", (1, side, side, inputs), kind, n.x_scale, -128, None)
-    tensor("weight", (outputs, 1, 1, inputs), kind, n.weight_scale, 0, n.weight)
-    tensor("bias", (outputs,), kind if real else schema.TensorType.INT32, n.x_scale * n.weight_scale, 0, n.bias)
-    tensor("y", (1, side, side, outputs), kind, n.y_scale, -128, None)
-    options, op, code = schema.Conv2DOptionsT(), schema.OperatorT(), schema.OperatorCodeT()
+    outputs, kind = len(n.weight), n.x.dtype.name
+    real = kind == "float32"
+    scales = (None, None, None, None) if real else (n.x_scale, n.weight_scale, n.x_scale * n.weight_scale, n.y_scale)
+    file = TfliteFile()
+    x = file.tensor("x", (1, side, side, inputs), kind, scales[0], -128)
+    weight = file.constant("weight", n.weight.reshape(outputs, 1, 1, inputs), scales[1])
+    bias = file.constant("bias", n.bias, scales[2])
+    y = file.tensor("y", (1, side, side, outputs), kind, scales[3], -128)
+    options = schema.Conv2DOptionsT()
     options.padding, options.strideW, options.strideH = schema.Padding.VALID, 1, 1
     options.dilationWFactor = options.dilationHFactor = 1
     options.fusedActivationFunction = schema.ActivationFunctionType.RELU
-    op.opcodeIndex, op.inputs, op.outputs = 0, [0, 1, 2], [3]
-    op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.Conv2DOptions, options
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
-    code.version = 1 if real else 3
-    graph.inputs, graph.outputs, graph.operators = [0], [3], [op]
-    model.subgraphs, model.operatorCodes = [graph], [code]
-    builder = flatbuffers.Builder(n.weight.nbytes + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    file.op("CONV_2D", 1 if real else 3, [x, weight, bias], y, options)
+    return file.content(x, y)
 
 
 def onnx_runtime(n: Numbers, way: str) -> Model:
@@ -253,23 +208,17 @@ def onnx_runtime(n: Numbers, way: str) -> Model:
         helper.make_opsetid("com.microsoft.nchwc", 1),
     ]
     content = helper.make_model(graph, opset_imports=domains, ir_version=10).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = level
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    place, output, binding = np.empty_like(x), np.empty(shape, x.dtype), session.io_binding()
-    binding.bind_input("x", "cpu", 0, x.dtype.type, x.shape, place.ctypes.data)
-    binding.bind_output("y", "cpu", 0, x.dtype.type, shape, output.ctypes.data)
+    model = peer_runtimes.onnx_runtime(content, x, shape, level)
 
     def read() -> NDArray[Any]:
-        y = output[0]
+        y = model.read()[0]
         if way == "ort-nchwc":
             return _unblocked(y)
         if x.dtype == np.float32:
             return y
         return (y if way.endswith("nchw") else y.transpose(2, 0, 1)) - float(128 if "u8" in way else 0)
 
-    return Model(lambda: np.copyto(place, x), lambda: session.run_with_iobinding(binding), read)
+    return replace(model, read=read)
 
 
 def _blocked(x: NDArray[Any]) -> NDArray[Any]:
@@ -340,10 +289,6 @@ def ratio(us: Mapping[str, float], call_us: Mapping[str, float], peers: Sequence
     return min(us[peer] - call_us[peer] for peer in peers) / (us[OURS] - call_us[OURS])
 
 
-def geometric_mean(values: Sequence[float]) -> float:
-    return math.exp(statistics.fmean(math.log(value) for value in values))
-
-
 def summary(rows: Sequence[Mapping[str, Any]], call_us: Mapping[str, float]) -> dict[str, Any]:
     """Geometric means over rows of one type, and those of every second sample by itself as their spread."""
     nothing = dict.fromkeys(call_us, 0.0)
@@ -352,7 +297,7 @@ def summary(rows: Sequence[Mapping[str, Any]], call_us: Mapping[str, float]) -> 
         pick: Callable[[Mapping[str, Any], str], float], peers: Callable[[Mapping[str, Any]], list[str]], net: bool
     ) -> float:
         each = [({way: pick(row, way) for way in row["us"]}, peers(row)) for row in rows]
-        return round(geometric_mean([ratio(us, call_us if net else nothing, who) for us, who in each]), 3)
+        return round(statistics.geometric_mean([ratio(us, call_us if net else nothing, who) for us, who in each]), 3)
 
     def median(row: Mapping[str, Any], way: str) -> float:
         return float(row["us"][way][1])
@@ -373,37 +318,6 @@ def summary(rows: Sequence[Mapping[str, Any]], call_us: Mapping[str, float]) -> 
     }
 
 
-def busy_seconds() -> float:
-    """CPU seconds that this machine has worked since it started, this process included; what a hypervisor took counts too."""
-    fields = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]
-    user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields)
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-class Load:
-    """What others use of the machine from now on."""
-
-    def __init__(self) -> None:
-        self._begin = self._now()
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        return busy_seconds(), sum(os.times()[:2]), time.monotonic()
-
-    def cores(self) -> float:
-        """Cores that were busy with something else, on average."""
-        (busy, own, wall), (busy0, own0, wall0) = self._now(), self._begin
-        return round(max(0.0, (busy - busy0) - (own - own0)) / (wall - wall0), 3)
-
-
-def cpu() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith(("model name", "CPU part")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--write", action="store_true", help="write the numbers to results/benchmarks/peer_layers.json")
@@ -415,22 +329,14 @@ def main() -> None:
     whole = not (arguments.busy or arguments.dtype or arguments.network)
     if arguments.write and not whole:
         raise UserError("--write needs all layers on an idle machine: leave the other options out")
-    load = Load()
-    time.sleep(2)
-    if load.cores() > BUSY and not arguments.busy:
-        raise UserError(
-            f"other programs use {load.cores():.2f} cores: stop them, or add --busy to look at numbers that mean little"
-        )
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
+    load, begin = idle.begin(arguments.busy), time.monotonic()
     cache = 2 * 1024 * int(LEVEL_2.read_text(encoding="utf-8").strip().rstrip("K"))
-    load, begin = Load(), time.monotonic()
     shapes = sorted(
         {shape for name, shapes in LAYERS.items() if arguments.network in (None, name) for shape in shapes},
         key=lambda shape: (-shape[2], shape),
     )
     result: dict[str, Any] = {
-        "machine": f"{cpu()}, {platform.system()}",
+        "machine": f"{idle.cpu()}, {platform.system()}",
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "versions": {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "onnxruntime", "ziglang")},
         "types": {},
@@ -463,10 +369,7 @@ def main() -> None:
     result["other_load_cores"], result["seconds"] = others, round(time.monotonic() - begin)
     print(f"{result['seconds']} s, other programs used {others:.2f} cores")
     if arguments.write:
-        if others > BUSY:
-            raise UserError(
-                f"other programs used {others:.2f} cores meanwhile: nothing written. Run it again on an idle machine."
-            )
+        idle.require_idle(others)
         for row in result["rows"]:
             del row["halves_us"]
         write_json(RESULT, result)
