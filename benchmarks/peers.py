@@ -1,0 +1,327 @@
+"""Whole dense networks: our C runtime against LiteRT (XNNPACK) and ONNX Runtime on this machine, fp32 and int8.
+
+    python benchmarks/peers.py --write
+
+Every runtime computes the same network with the same weights and, in int8, the same codes of weights and formats of activations:
+static, signed, weights with a scale for each output channel. Input and output are fp32 everywhere. One thread on one pinned core,
+batch 1, in one process. Outputs are compared first. Then the runtimes take turns of a few runs each, of which the first is not
+counted, and the input is written anew before each run, outside of the clock; a ratio is one of medians.
+
+A peer may run a network in several ways; the fastest counts:
+  litert       NHWC
+  ort          fp32: ONNX Runtime, all optimisations, which choose its blocked layout
+  ort-default  int8: the file with QuantizeLinear and DequantizeLinear as any session runs it: on x86 with unsigned activations
+  ort-precise  the same with session.x64quantprecision, with unsigned weights too
+  ort-signed   the same with session.qdqisint8allowed, with signed activations
+On AVX2 without VNNI, the kernels of `ort-default` add pairs of products in 16 bits and saturate. What that does to outputs is in
+`agreement`; where they stray (`wrong`), that way counts in `against_best`, and not in `against_best_right`.
+
+Weights of EfficientNet-Lite0 are its own, the others' are random, with batch norm statistics that fit them. Codes and formats are
+those of ranges on made-up pictures. Runtimes round int8 sums in ways of their own, and differences of one code spread through a
+network, all the more through one with random weights. So what is asked of int8 outputs is that they stray from those of the fp32
+network no more than ours do; `agreement` tells both distances. ExecuTorch is left out: it runs these networks with XNNPACK as
+LiteRT does, and asks for versions of torch of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import idle
+import numpy as np
+import peer_runtimes
+import torch
+from numpy.typing import NDArray
+from peer_networks import tflite
+from peer_runtimes import Model
+from table_error import compressed, timm_model
+
+from autocompress.compressors.candidate import Candidate
+from autocompress.compressors.input_statistics import collect_activations
+from autocompress.compressors.quantization import choose_quantizer
+from autocompress.deployment.onnx import BATCH_NAME, to_model
+from autocompress.deployment.program import program
+from autocompress.errors import UserError
+from autocompress.files import write_json
+from autocompress.kernels import runtime
+from autocompress.kernels.artifact import write_artifact
+from autocompress.kernels.toolchain import kernels_hash
+from autocompress.spaces.capture import capture
+from autocompress.spaces.execute import run
+from autocompress.spaces.layers import find_layers
+from autocompress.spaces.network import Network
+from autocompress.spaces.option import Option
+from autocompress.spaces.plan import Plan
+from autocompress.tasks.efficientnet_lite0 import load_model
+
+RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "peers.json"
+Dtype = Literal["fp32", "int8"]
+OURS = "autocompress"
+WAYS: dict[Dtype, tuple[str, ...]] = {
+    "fp32": (OURS, "litert", "ort"),
+    "int8": (OURS, "litert", "ort-default", "ort-precise", "ort-signed"),
+}
+#: Configuration of ONNX Runtime's session for its ways.
+SETTINGS: dict[str, dict[str, str]] = {
+    "ort-precise": {"session.x64quantprecision": "1"},
+    "ort-signed": {"session.qdqisint8allowed": "1"},
+}
+#: Ways that may be wrong.
+SATURATING = frozenset({"ort-default"})
+#: Largest relative error of fp32 outputs against ours.
+ERROR = 1e-3
+#: Smallest correlation of our int8 outputs with those of the fp32 network, and how much more noise than ours others' may have.
+CORRELATION, NOISE = 0.9, 1.1
+SIZE, PICTURES = 224, 8
+#: Runs that count in a turn, and the fewest turns.
+RUNS, TURNS = 4, 5
+
+
+def settled(model: torch.nn.Module) -> torch.nn.Module:
+    """A network with random weights whose batch norms do what trained ones do: all gains 1, statistics of the pictures."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)  # some are zero at first
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.inference_mode():
+        model.train()(pictures(seed=1))
+    return model.eval()
+
+
+#: Name -> model.
+NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
+    "efficientnet_lite0": load_model,
+    "mobilenetv2_100": lambda: settled(timm_model("mobilenetv2_100")),
+    "mobilenetv4_conv_small": lambda: settled(timm_model("mobilenetv4_conv_small")),
+    "resnet18": lambda: settled(timm_model("resnet18")),
+}
+
+
+def pictures(seed: int) -> torch.Tensor:
+    """Smooth colours with some noise, shape (PICTURES, 3, SIZE, SIZE), mean 0 and variance 1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(PICTURES, 3, 14, 14, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic")
+    x = smooth + 0.2 * torch.randn(smooth.shape, generator=generator)
+    return (x - x.mean()) / x.std()
+
+
+def candidate(network: Network, dtype: Dtype) -> Candidate:
+    """The dense network in one type: weights rounded to the nearest code, activations in the formats of the pictures' ranges."""
+    option = Option("dense", 0.0, 32 if dtype == "fp32" else 8)
+    plan = Plan.of({layer.name: option for layer in find_layers(network)})
+    tensors, scales = dict(network.tensors), {}
+    for name in plan:
+        groups = network.op(name).attributes.get("groups", 1)
+        tensors[f"{name}.weight"], scale = compressed(tensors[f"{name}.weight"], option, groups)
+        if scale is not None:
+            scales[name] = scale
+    ranges = collect_activations(network, [pictures(seed=1)])
+    quantizers = {name: choose_quantizer(each) for name, each in ranges.items()}
+    return Candidate.of(plan, replace(network, tensors=tensors), quantizers, scales)
+
+
+def ours(network: Candidate, x: NDArray[np.float32]) -> Model:
+    """The model file in our C runtime."""
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        path = Path(folder) / "model.acm"
+        write_artifact(program(network), path)
+        model = runtime.Model(path)  # keeps the file mapped
+    place, output = np.empty_like(x), [np.empty(0, np.float32)]
+
+    def run() -> None:
+        output[0] = model.run(place)
+
+    return Model(lambda: np.copyto(place, x), run, lambda: output[0])
+
+
+def prepare(way: str, network: Candidate, x: NDArray[np.float32]) -> Model:
+    """The network in one way, for one picture of shape (3, SIZE, SIZE)."""
+    if way == OURS:
+        return ours(network, x)
+    if way == "litert":
+        model = peer_runtimes.litert(tflite(network), np.ascontiguousarray(x.transpose(1, 2, 0))[None])
+    else:
+        content = to_model(network, integer=True).SerializeToString()
+        shape = (1, *network.network.shapes[network.network.output])
+        model = peer_runtimes.onnx_runtime(content, x[None], shape, settings=SETTINGS.get(way), free={BATCH_NAME: 1})
+    return replace(model, read=lambda: model.read()[0])
+
+
+def outputs(way: str, network: Candidate, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Outputs, shape (pictures, classes), for `x`, shape (pictures, 3, SIZE, SIZE)."""
+    found = []
+    for picture in x:
+        model = prepare(way, network, picture)
+        model.write()
+        model.run()
+        found.append(np.array(model.read(), np.float64))
+    return np.stack(found)
+
+
+def agreement(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, float]:
+    """How far outputs, shape (pictures, classes), are from those wanted.
+
+    Returns:
+        `relative_error`: the largest difference over the largest output; `noise`: root mean squares of differences over those of
+        outputs; `correlation`: mean over the pictures; `same_class`: share of pictures whose largest output is the same one.
+    """
+    correlations = [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(found, wanted, strict=True)]
+    return {
+        "relative_error": float(f"{abs(found - wanted).max() / abs(wanted).max():.3g}"),
+        "noise": round(float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted)), 5),
+        "correlation": round(statistics.fmean(correlations), 5),
+        "same_class": float(np.mean(found.argmax(1) == wanted.argmax(1))),
+    }
+
+
+Agreement = Mapping[str, Mapping[str, float]]
+
+
+def wrong_ways(dtype: Dtype, told: Mapping[str, Agreement]) -> list[str]:
+    """Ways whose outputs are not those of the network; `told`: way -> agreement `with_ours` and `with_fp32`."""
+    if dtype == "fp32":
+        return [way for way, each in told.items() if each["with_ours"]["relative_error"] > ERROR]
+    if told[OURS]["with_fp32"]["correlation"] < CORRELATION:
+        return [OURS]
+    return [way for way, each in told.items() if each["with_fp32"]["noise"] > NOISE * told[OURS]["with_fp32"]["noise"]]
+
+
+def compare(name: str, dtype: Dtype, network: Candidate, real: Network) -> dict[str, Any]:
+    """Agreement of the ways with ours, and of all with the fp32 network `real`.
+
+    Raises:
+        UserError: another way than a saturating one computes something else.
+    """
+    x = pictures(seed=2)
+    with torch.inference_mode():
+        wanted = run(real, x).double().numpy()
+    found = {way: outputs(way, network, x.numpy()) for way in WAYS[dtype]}
+    told = {way: {"with_ours": agreement(y, found[OURS]), "with_fp32": agreement(y, wanted)} for way, y in found.items()}
+    wrong = wrong_ways(dtype, told)
+    if set(wrong) - SATURATING:
+        raise UserError(f"{dtype} {name}: {', '.join(wrong)} compute something else. Nothing to compare: report this.")
+    return {"agreement": told, "wrong": wrong}
+
+
+def time_ways(models: Mapping[str, Model], seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of the runs of each way, in turns."""
+    times: dict[str, list[float]] = {way: [] for way in models}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[OURS]) < TURNS * RUNS:
+        for way, model in models.items():
+            for number in range(RUNS + 1):
+                model.write()
+                start = time.perf_counter_ns()
+                model.run()
+                if number > 0:
+                    times[way].append((time.perf_counter_ns() - start) / 1e6)
+    return times
+
+
+def row(name: str, dtype: Dtype, real: Network, seconds: float) -> dict[str, Any]:
+    """One network in one type."""
+    network = candidate(real, dtype)
+    told = compare(name, dtype, network, real)
+    x = pictures(seed=2)[0].numpy()
+    times = time_ways({way: prepare(way, network, x) for way in WAYS[dtype]}, seconds)
+    medians = {way: statistics.median(each) for way, each in times.items()}
+    return {
+        "network": name,
+        "dtype": dtype,
+        "ms": {way: [round(float(q), 4) for q in np.percentile(each, (10, 50, 90))] for way, each in times.items()},
+        "runs": len(times[OURS]),
+        "best": best(medians, ()),
+        "against_best": ratio(medians, ()),
+        "against_best_right": ratio(medians, told["wrong"]),
+        "against": {way: round(medians[way] / medians[OURS], 3) for way in medians if way != OURS},
+        **told,
+    }
+
+
+def best(ms: Mapping[str, float], but: Sequence[str]) -> str:
+    """The fastest peer that is not in `but`."""
+    return min((way for way in ms if way != OURS and way not in but), key=ms.__getitem__)
+
+
+def ratio(ms: Mapping[str, float], but: Sequence[str]) -> float:
+    """Time of the fastest peer that is not in `but` over ours: above 1, we are faster."""
+    return round(ms[best(ms, but)] / ms[OURS], 3)
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Geometric means of the ratios over the networks, by type."""
+    return {
+        dtype: {
+            key: round(statistics.geometric_mean(each[key] for each in rows if each["dtype"] == dtype), 3)
+            for key in ("against_best", "against_best_right")
+        }
+        for dtype in WAYS
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--write", action="store_true", help=f"write the numbers to results/benchmarks/{RESULT.name}")
+    parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=8, help="of timing, for each network in each type")
+    parser.add_argument("--busy", action="store_true", help="go on although the machine is busy; such numbers are not written")
+    arguments = parser.parse_args()
+    if arguments.write and (arguments.busy or len(arguments.networks) < len(NETWORKS)):
+        raise UserError("--write needs all networks on an idle machine: leave the other options out")
+    torch.set_num_threads(1)
+    load, begin = idle.begin(arguments.busy), time.monotonic()
+    rows = []
+    for name in arguments.networks:
+        network = capture(NETWORKS[name](), torch.zeros(1, 3, SIZE, SIZE))
+        for dtype in WAYS:
+            rows.append(row(name, dtype, network, arguments.seconds))
+            show(rows[-1])
+    result = {
+        "machine": f"{idle.cpu()}, {platform.system()}",
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "onnxruntime", "ziglang")},
+        "kernels": kernels_hash(),
+        "geometric_means": means(rows),
+        "networks": rows,
+        "other_load_cores": load.cores(),
+        "seconds": round(time.monotonic() - begin),
+    }
+    print(f"geometric means {result['geometric_means']}; others used {result['other_load_cores']:.2f} cores")
+    if arguments.write:
+        idle.require_idle(load.cores())
+        write_json(RESULT, result)
+
+
+def show(told: Mapping[str, Any]) -> None:
+    """Print a row."""
+    ratios = f"{told['against_best']:.2f} x {told['best']}, {told['against_best_right']:.2f} x the best that is right"
+    print(f"{told['network']} {told['dtype']}: {ratios}")
+    for way, (low, median, high) in told["ms"].items():
+        with_ours, with_fp32 = (told["agreement"][way][which] for which in ("with_ours", "with_fp32"))
+        print(
+            f"  {way:12} {median:7.2f} ms ({low:.2f} to {high:.2f}); "
+            f"with ours: error {with_ours['relative_error']:.1e}, correlation {with_ours['correlation']:.4f}; "
+            f"with fp32: noise {with_fp32['noise']:.3f}, correlation {with_fp32['correlation']:.4f}, "
+            f"same class {with_fp32['same_class']:.0%}{' WRONG' if way in told['wrong'] else ''}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
