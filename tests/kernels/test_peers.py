@@ -1,0 +1,102 @@
+"""benchmarks/peers.py: its ratios and what it calls wrong. Its runtimes are an extra: what imports them is replaced."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from autocompress.deployment.onnx import to_model
+from autocompress.deployment.program import program
+from autocompress.spaces.capture import capture
+from autocompress.spaces.execute import run
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def peers() -> ModuleType:
+    """The script, beside modules in place of those that need the extra `peers`."""
+    runtimes, networks = ModuleType("peer_runtimes"), ModuleType("peer_networks")
+    runtimes.Model = object  # type: ignore[attr-defined]
+    networks.tflite = None  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        patch.setitem(sys.modules, "peer_runtimes", runtimes)
+        patch.setitem(sys.modules, "peer_networks", networks)
+        spec = importlib.util.spec_from_file_location("peers", BENCHMARKS / "peers.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for name in ("idle", "table_error"):
+            patch.delitem(sys.modules, name)
+    return module
+
+
+MS = {"autocompress": 10.0, "litert": 12.0, "ort-default": 9.0, "ort-precise": 15.0}
+
+
+def test_ratios(peers: ModuleType) -> None:
+    assert (peers.best(MS, ()), peers.ratio(MS, ())) == ("ort-default", 0.9)
+    assert (peers.best(MS, ["ort-default"]), peers.ratio(MS, ["ort-default"])) == ("litert", 1.2)
+
+
+def test_means(peers: ModuleType) -> None:
+    rows = [
+        {"dtype": dtype, "against_best": best, "against_best_right": right}
+        for dtype, best, right in [("fp32", 0.5, 0.5), ("int8", 1.0, 2.0), ("fp32", 2.0, 2.0), ("int8", 1.0, 4.0)]
+    ]
+    assert peers.means(rows) == {
+        "fp32": {"against_best": 1.0, "against_best_right": 1.0},
+        "int8": {"against_best": 1.0, "against_best_right": round(math.sqrt(8), 3)},
+    }
+
+
+def test_agreement(peers: ModuleType) -> None:
+    wanted = np.array([[1.0, 2.0, 4.0], [-3.0, 0.0, 1.0]])
+    same = peers.agreement(wanted, wanted)
+    assert same == {"relative_error": 0.0, "noise": 0.0, "correlation": 1.0, "same_class": 1.0}
+    other = peers.agreement(wanted[:, ::-1], wanted)
+    assert other["relative_error"] == 1.0
+    assert other["noise"] == round(math.sqrt((9 + 9 + 16 + 16) / 31), 5)
+    assert other["correlation"] < 0
+    assert other["same_class"] == 0.0
+
+
+def told(error: float, noise: float, correlation: float = 0.99) -> dict[str, dict[str, float]]:
+    return {"with_ours": {"relative_error": error}, "with_fp32": {"noise": noise, "correlation": correlation}}
+
+
+def test_wrong_ways(peers: ModuleType) -> None:
+    ours = {"autocompress": told(0.0, 0.04)}
+    assert peers.wrong_ways("int8", ours | {"litert": told(0.3, 0.041), "ort-default": told(0.3, 0.06)}) == ["ort-default"]
+    assert peers.wrong_ways("fp32", ours | {"litert": told(2e-3, 0.0), "ort": told(1e-5, 0.0)}) == ["litert"]
+    assert peers.wrong_ways("int8", {"autocompress": told(0.0, 0.9, 0.3), "litert": told(0.0, 0.9, 0.3)}) == ["autocompress"]
+
+
+def test_names_of_networks(peers: ModuleType) -> None:
+    assert list(peers.NETWORKS) == ["efficientnet_lite0", "mobilenetv2_100", "mobilenetv4_conv_small", "resnet18"]
+    assert all(timm.is_model(name) for name in peers.NETWORKS)
+
+
+def test_candidates_are_dense_and_of_one_type(peers: ModuleType) -> None:
+    network = capture(peers.NETWORKS["mobilenetv4_conv_small"](), torch.zeros(1, 3, peers.SIZE, peers.SIZE))
+    x = peers.pictures(seed=2)[:2]
+    with torch.inference_mode():
+        wanted = run(network, x).double().numpy()
+        for dtype, type_, limit in (("fp32", "f32", 1e-4), ("int8", "s8", 0.6)):
+            candidate = peers.candidate(network, dtype)
+            assert {(option.structure, option.sparsity) for option in candidate.plan.values()} == {("dense", 0.0)}
+            assert set(candidate.types.values()) == {dtype}
+            steps = program(candidate).steps
+            assert len(steps) >= len(candidate.plan)
+            assert all(step.call.x.dtype == ("float32" if type_ == "f32" else "int8") for step in steps[1:])
+            assert 0 < peers.agreement(candidate.run(x).double().numpy(), wanted)["noise"] + 1e-9 < limit
+            assert to_model(candidate, integer=True).graph.node
