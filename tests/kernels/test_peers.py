@@ -13,7 +13,6 @@ import pytest
 import timm
 import torch
 
-from autocompress.deployment.onnx import to_model
 from autocompress.deployment.program import program
 from autocompress.spaces.capture import capture
 from autocompress.spaces.execute import run
@@ -91,12 +90,11 @@ def test_candidates_are_dense_and_of_one_type(peers: ModuleType) -> None:
     x = peers.pictures(seed=2)[:2]
     with torch.inference_mode():
         wanted = run(network, x).double().numpy()
-        for dtype, type_, limit in (("fp32", "f32", 1e-4), ("int8", "s8", 0.6)):
+        for dtype, stored, least, most in (("fp32", "float32", 0.0, 1e-4), ("int8", "int8", 0.01, 0.6)):
             candidate = peers.candidate(network, dtype)
             assert {(option.structure, option.sparsity) for option in candidate.plan.values()} == {("dense", 0.0)}
             assert set(candidate.types.values()) == {dtype}
             steps = program(candidate).steps
             assert len(steps) >= len(candidate.plan)
-            assert all(step.call.x.dtype == ("float32" if type_ == "f32" else "int8") for step in steps[1:])
-            assert 0 < peers.agreement(candidate.run(x).double().numpy(), wanted)["noise"] + 1e-9 < limit
-            assert to_model(candidate, integer=True).graph.node
+            assert {step.call.x.dtype for step in steps[1:]} == {np.dtype(stored)}  # the first one may convert the input
+            assert least <= peers.agreement(candidate.run(x).double().numpy(), wanted)["noise"] <= most
