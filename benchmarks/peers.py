@@ -3,18 +3,19 @@
     python benchmarks/peers.py --write
 
 Every runtime computes the same network with the same weights and, in int8, the same codes of weights and formats of activations:
-static, signed, weights with a scale for each output channel. Input and output are fp32 everywhere. One thread on one pinned core,
-batch 1, in one process. Outputs are compared first. Then the runtimes take turns of a few runs each, of which the first is not
-counted, and the input is written anew before each run, outside of the clock; a ratio is one of medians.
+static, weights with a scale for each output channel. Input and output are fp32 everywhere. One thread on one pinned core, batch
+1, in one process. Outputs are compared first. Then the runtimes take turns of a few runs each, of which the first is not counted,
+and the input is written anew before each run, outside of the clock; a ratio is one of medians.
 
 A peer may run a network in several ways; the fastest counts:
-  litert       NHWC
-  ort          fp32: ONNX Runtime, all optimisations, which choose its blocked layout
-  ort-default  int8: the file with QuantizeLinear and DequantizeLinear as any session runs it: on x86 with unsigned activations
-  ort-precise  the same with session.x64quantprecision, with unsigned weights too
-  ort-signed   the same with session.qdqisint8allowed, with signed activations
-On AVX2 without VNNI, the kernels of `ort-default` add pairs of products in 16 bits and saturate. What that does to outputs is in
-`agreement`; where they stray (`wrong`), that way counts in `against_best`, and not in `against_best_right`.
+  litert          channels last; int8 signed
+  ort             fp32: ONNX Runtime with all optimisations, which choose its blocked layout
+  ort-u8          int8: QuantizeLinear and DequantizeLinear around each op, unsigned activations, as is usual on x86
+  ort-u8-precise  the same with session.x64quantprecision, which makes weights unsigned too
+  ort-s8          signed activations, with session.qdqisint8allowed
+On AVX2 without VNNI, the kernels of `ort-u8` add pairs of products in 16 bits and saturate. What that does to outputs is in
+`agreement`; where they stray (`wrong`), that way counts in `against_best`, and not in `against_best_right`. A file with signed
+activations and no setting is not among the ways: ONNX Runtime then computes part of these networks in fp32, and is slower.
 
 Weights of EfficientNet-Lite0 are its own, the others' are random, with batch norm statistics that fit them. Codes and formats are
 those of ranges on made-up pictures. Runtimes round int8 sums in ways of their own, and differences of one code spread through a
@@ -40,6 +41,7 @@ from typing import Any, Literal
 
 import idle
 import numpy as np
+import onnx
 import peer_runtimes
 import torch
 from numpy.typing import NDArray
@@ -70,15 +72,15 @@ Dtype = Literal["fp32", "int8"]
 OURS = "autocompress"
 WAYS: dict[Dtype, tuple[str, ...]] = {
     "fp32": (OURS, "litert", "ort"),
-    "int8": (OURS, "litert", "ort-default", "ort-precise", "ort-signed"),
+    "int8": (OURS, "litert", "ort-u8", "ort-u8-precise", "ort-s8"),
 }
 #: Configuration of ONNX Runtime's session for its ways.
 SETTINGS: dict[str, dict[str, str]] = {
-    "ort-precise": {"session.x64quantprecision": "1"},
-    "ort-signed": {"session.qdqisint8allowed": "1"},
+    "ort-u8-precise": {"session.x64quantprecision": "1"},
+    "ort-s8": {"session.qdqisint8allowed": "1"},
 }
 #: Ways that may be wrong.
-SATURATING = frozenset({"ort-default"})
+SATURATING = frozenset({"ort-u8"})
 #: Largest relative error of fp32 outputs against ours.
 ERROR = 1e-3
 #: Smallest correlation of our int8 outputs with those of the fp32 network, and how much more noise than ours others' may have.
@@ -154,10 +156,27 @@ def prepare(way: str, network: Candidate, x: NDArray[np.float32]) -> Model:
     if way == "litert":
         model = peer_runtimes.litert(tflite(network), np.ascontiguousarray(x.transpose(1, 2, 0))[None])
     else:
-        content = to_model(network, integer=True).SerializeToString()
+        file = to_model(network, integer=True)
+        content = (unsigned(file) if "u8" in way else file).SerializeToString()
         shape = (1, *network.network.shapes[network.network.output])
         model = peer_runtimes.onnx_runtime(content, x[None], shape, settings=SETTINGS.get(way), free={BATCH_NAME: 1})
     return replace(model, read=lambda: model.read()[0])
+
+
+def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of an ONNX model whose activations are unsigned where they were signed: the same real numbers, codes 128 higher."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    constants = {constant.name: constant for constant in changed.graph.initializer}
+    zero_points = {
+        node.input[2]
+        for node in changed.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] not in constants
+    }
+    for name in zero_points:
+        higher = onnx.numpy_helper.to_array(constants[name]).astype(np.int16) + 128
+        constants[name].CopyFrom(onnx.numpy_helper.from_array(higher.astype(np.uint8), name))
+    return changed
 
 
 def outputs(way: str, network: Candidate, x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -312,7 +331,7 @@ def show(told: Mapping[str, Any]) -> None:
     for way, (low, median, high) in told["ms"].items():
         with_ours, with_fp32 = (told["agreement"][way][which] for which in ("with_ours", "with_fp32"))
         print(
-            f"  {way:12} {median:7.2f} ms ({low:.2f} to {high:.2f}); "
+            f"  {way:14} {median:7.2f} ms ({low:.2f} to {high:.2f}); "
             f"with ours: error {with_ours['relative_error']:.1e}, correlation {with_ours['correlation']:.4f}; "
             f"with fp32: noise {with_fp32['noise']:.3f}, correlation {with_fp32['correlation']:.4f}, "
             f"same class {with_fp32['same_class']:.0%}{' WRONG' if way in told['wrong'] else ''}",

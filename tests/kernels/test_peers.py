@@ -9,10 +9,13 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import timm
 import torch
 
+from autocompress.deployment.onnx import to_model
 from autocompress.deployment.program import program
 from autocompress.spaces.capture import capture
 from autocompress.spaces.execute import run
@@ -39,12 +42,12 @@ def peers() -> ModuleType:
     return module
 
 
-MS = {"autocompress": 10.0, "litert": 12.0, "ort-default": 9.0, "ort-precise": 15.0}
+MS = {"autocompress": 10.0, "litert": 12.0, "ort-u8": 9.0, "ort-u8-precise": 15.0}
 
 
 def test_ratios(peers: ModuleType) -> None:
-    assert (peers.best(MS, ()), peers.ratio(MS, ())) == ("ort-default", 0.9)
-    assert (peers.best(MS, ["ort-default"]), peers.ratio(MS, ["ort-default"])) == ("litert", 1.2)
+    assert (peers.best(MS, ()), peers.ratio(MS, ())) == ("ort-u8", 0.9)
+    assert (peers.best(MS, ["ort-u8"]), peers.ratio(MS, ["ort-u8"])) == ("litert", 1.2)
 
 
 def test_means(peers: ModuleType) -> None:
@@ -75,7 +78,7 @@ def told(error: float, noise: float, correlation: float = 0.99) -> dict[str, dic
 
 def test_wrong_ways(peers: ModuleType) -> None:
     ours = {"autocompress": told(0.0, 0.04)}
-    assert peers.wrong_ways("int8", ours | {"litert": told(0.3, 0.041), "ort-default": told(0.3, 0.06)}) == ["ort-default"]
+    assert peers.wrong_ways("int8", ours | {"litert": told(0.3, 0.041), "ort-u8": told(0.3, 0.06)}) == ["ort-u8"]
     assert peers.wrong_ways("fp32", ours | {"litert": told(2e-3, 0.0), "ort": told(1e-5, 0.0)}) == ["litert"]
     assert peers.wrong_ways("int8", {"autocompress": told(0.0, 0.9, 0.3), "litert": told(0.0, 0.9, 0.3)}) == ["autocompress"]
 
@@ -83,6 +86,27 @@ def test_wrong_ways(peers: ModuleType) -> None:
 def test_names_of_networks(peers: ModuleType) -> None:
     assert list(peers.NETWORKS) == ["efficientnet_lite0", "mobilenetv2_100", "mobilenetv4_conv_small", "resnet18"]
     assert all(timm.is_model(name) for name in peers.NETWORKS)
+
+
+def test_unsigned_activations_are_the_same_numbers(peers: ModuleType) -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3)).eval()
+    network = capture(layers, torch.zeros(1, 3, 16, 16))
+    candidate = peers.candidate(network, "int8")
+    signed = to_model(candidate, integer=True)
+    changed = peers.unsigned(signed)
+    types = [{tensor.name: tensor.data_type for tensor in model.graph.initializer} for model in (signed, changed)]
+    differing = {name for name, type_ in types[0].items() if types[1][name] != type_}
+    assert {types[1][name] for name in differing} == {onnx.TensorProto.UINT8}
+    assert len(differing) == 2  # of the tensors between; weights stay as they are
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    x = peers.pictures(seed=2)[:2, :, :16, :16].numpy()
+    first, second = (
+        onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"input": x})[0] for model in (signed, changed)
+    )
+    assert np.array_equal(first, second)
+    assert np.ptp(first) > 1
 
 
 def test_candidates_are_dense_and_of_one_type(peers: ModuleType) -> None:
