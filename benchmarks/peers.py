@@ -257,6 +257,7 @@ def row(name: str, dtype: Dtype, real: Network, seconds: float) -> dict[str, Any
     x = pictures(seed=2)[0].numpy()
     times = time_ways({way: prepare(way, network, x) for way in WAYS[dtype]}, seconds)
     medians = {way: statistics.median(each) for way, each in times.items()}
+    halves = [{way: statistics.median(each[half::2]) for way, each in times.items()} for half in (0, 1)]
     return {
         "network": name,
         "dtype": dtype,
@@ -264,6 +265,7 @@ def row(name: str, dtype: Dtype, real: Network, seconds: float) -> dict[str, Any
         "runs": len(times[OURS]),
         "best": best(medians, ()),
         "against_best": ratio(medians, ()),
+        "halves": [ratio(half, ()) for half in halves],  # of every second run by itself: the spread of the ratio
         "against_best_right": ratio(medians, told["wrong"]),
         "against": {way: round(medians[way] / medians[OURS], 3) for way in medians if way != OURS},
         **told,
