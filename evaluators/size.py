@@ -91,7 +91,7 @@ class SizeEvaluator:
         return found
 
     def others(self, group: Group, plan: Plan, kept: Mapping[str, int]) -> int:
-        """Bytes, under a Plan's Options, of the Layers that read a Group's channels and do not produce them, and of all constants.
+        """Bytes, under a Plan's Options, of Layers that read a Group's channels and do not produce them, and of all constants.
 
         Args:
             kept: channels that Groups keep; takes the place of what the Plan itself says.
