@@ -49,7 +49,7 @@ WORSE, SLOWER = 1.1, 3.0
 #: A score this share below the best one is better: less is rounding.
 BETTER = 1e-4
 #: Seconds between two checkpoints.
-CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SECONDS = 10.0
 
 #: Called with (share of the time that is over in thousandths, 1000, what is happening).
 Progress = Callable[[int, int, str], None]
@@ -120,7 +120,7 @@ class Finetuned:
 def finetune(lesson: Lesson, minutes: float, checkpoint: Path, progress: Progress, recipe: Recipe = Recipe()) -> Finetuned:
     """Train for `minutes`, those of earlier runs with the same `checkpoint` counted.
 
-    A checkpoint is written every half minute and at every improvement: a run that was killed goes on from there when it is called
+    A checkpoint is written every ten seconds and at every improvement: a run that was killed goes on from there when it is called
     again. One of another Candidate, Recipe or version is not used. It stays when training is over: the same call then returns
     at once, and a call with more minutes trains on.
 

@@ -90,14 +90,6 @@ class _Found(dict[Key, Value]):
         return value
 
 
-@dataclass(frozen=True)
-class _Times:
-    """Microseconds when Groups keep so many channels: of Layers by Option, of other ops by type."""
-
-    layers: Mapping[str, Mapping[Option, float]]
-    others: Mapping[tuple[str, DataType], float]
-
-
 class LatencyEvaluator:
     """Latencies of Plans of one Network on one target.
 
@@ -117,11 +109,16 @@ class LatencyEvaluator:
         self._touching = {group.name: self._ops_touching(group) for group in groups}
         read = {INPUT: (INPUT,), **{op.name: (op.name, *op.inputs) for op in network.ops}}
         self._deciding = {name: [group.name for group in self.groups_of(tensors)] for name, tensors in read.items()}
+        self._neighbours = {
+            name: sorted({other for op in touching for other in self._deciding[op.name]} - {name})
+            for name, touching in self._touching.items()
+        }
         self._affected = {name: self._ops_affected(network.op(name)) for name in self.layers}
         self._rows: dict[tuple[object, ...], OpLatency] = {}
         self._layer_times: dict[tuple[object, ...], Mapping[Option, float]] = {}
-        self._times: dict[frozenset[tuple[str, int]], _Times] = {}
+        self._times: dict[frozenset[tuple[str, int]], Mapping[str, Mapping[Option, float]]] = {}
         self._rests: dict[tuple[object, ...], list[float]] = {}
+        self._coupled: dict[tuple[object, ...], tuple[float, ...]] = {}
         self._typings: dict[tuple[DataType, ...], _Typing] = {}
         self._last: tuple[Plan, _Typing] | None = None
         self._summed: set[OpLatency] = set()
@@ -214,19 +211,13 @@ class LatencyEvaluator:
 
     def layers_microseconds(self, kept: Mapping[str, int]) -> Mapping[str, Mapping[Option, float]]:
         """Times by Layer and Option, when Groups keep only so many channels."""
-        return self._at(kept).layers
-
-    def _at(self, kept: Mapping[str, int]) -> _Times:
         key = frozenset(kept.items())
         times = self._times.get(key)
         if times is None:
             if len(self._times) >= _REMEMBERED:
                 self._times.clear()
             own = dict(kept)
-            others = _Found[tuple[str, DataType], float](
-                lambda key: self._other(self.network.op(key[0]), key[1], own).microseconds
-            )
-            times = self._times[key] = _Times(_Found(lambda name: self._options_of(name, own)), others)
+            times = self._times[key] = _Found(lambda name: self._options_of(name, own))
         return times
 
     def _options_of(self, layer: str, kept: Mapping[str, int]) -> Mapping[Option, float]:
@@ -243,20 +234,33 @@ class LatencyEvaluator:
             kept[group.name] = kept_channels(group.channels, option.sparsity)
         return self.layers_microseconds(kept)[layer.name][option]
 
-    def others_microseconds(self, group: Group, plan: Plan, kept: Mapping[str, int]) -> float:
-        """Time of all ops that touch a Group's channels and do not produce them, under a Plan's Options and types.
+    def coupled_microseconds(
+        self, group: Group, shares: Sequence[float], plan: Plan, kept: Mapping[str, int]
+    ) -> tuple[float, ...]:
+        """For each share of a Group's channels removed, the time of all ops that touch these and do not produce them.
 
         Args:
-            kept: channels that Groups keep; takes the place of what the Plan itself says.
+            plan: whose Options and data types the ops have.
+            kept: channels that the other Groups keep.
         """
-        types, times = self._typing(plan).types, self._at(kept)
-        total = 0.0
-        for op in self._touching[group.name]:
-            if op.name in plan:
-                total += times.layers[op.name][plan[op.name]]
-            elif op.kind not in FREE:
-                total += times.others[op.name, types[op.name]]
-        return total
+        types, touching = self._typing(plan).types, self._touching[group.name]
+        choices = tuple([plan[op.name] if op.name in self.layers else types[op.name] for op in touching])
+        key = (group.name, *shares, choices, *[kept.get(name) for name in self._neighbours[group.name]])
+        if key not in self._coupled:
+            others = {name: count for name, count in kept.items() if name != group.name}
+            found = []
+            for share in shares:
+                around = {**others, group.name: kept_channels(group.channels, share)} if share else others
+                rows = [self._row(op, choice, around) for op, choice in zip(touching, choices, strict=True)]
+                found.append(math.fsum([row.microseconds for row in rows if row is not None]))
+            self._coupled[key] = tuple(found)
+        return self._coupled[key]
+
+    def _row(self, op: Op, choice: Option | DataType, kept: Mapping[str, int]) -> OpLatency | None:
+        """What a Layer takes under an Option, or another op in a data type; None for one that costs nothing."""
+        if isinstance(choice, Option):
+            return self._layer(op.name, choice, kept)
+        return None if op.kind in FREE else self._other(op, choice, kept)
 
     def _typing(self, plan: Plan) -> _Typing:
         if self._last is not None and self._last[0] is plan:

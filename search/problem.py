@@ -28,6 +28,8 @@ from .solver import Block, Branch, Floats, Front, Solution, least_error, solve_w
 
 #: Rounds of linearisation around the last solution; most Plans are exact after two.
 ROUNDS = 6
+#: Steps of time in which the solver counts.
+STEPS = 2000
 #: Assignments of data types to Layers whose conversions are kept.
 COSTS = 1000
 #: With two budgets, how far above its bound a solution's expected loss may be.
@@ -51,11 +53,11 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class _Limits:
+class Limits:
     """Milliseconds and bytes, infinite where there is no limit."""
 
-    ms: float
-    size: float
+    ms: float = math.inf
+    size: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,7 @@ class Problem:
         budget_ms: float,
         coefficients: Mapping[str, float] | None = None,
         start: Plan | None = None,
-        steps: int = 2000,
-        rounds: int = ROUNDS,
+        steps: int = STEPS,
         max_bytes: float | None = None,
     ) -> Proposal | None:
         """The Plan of least expected loss within a budget, or None when none was found.
@@ -189,40 +190,53 @@ class Problem:
             coefficients: factors on the rows of the error table, by Layer.
             start: reference of the first linearisation; the dense base Plan by default.
             steps: resolution of the solver.
-            rounds: most linearisations.
             max_bytes: a limit of size in the place of the problem's own; infinity for none.
         """
-        limits = _Limits(budget_ms, self._limit(max_bytes))
-        found = self._solve(limits, coefficients, start or self.base, steps, rounds)
+        limits = Limits(budget_ms, self._limit(max_bytes))
+        found = self._solve(limits, coefficients, start or self.base, steps)
         if found is None:
             # Steps of conversions and couplings can hide a narrow way; from an extreme Plan it is seen, or is that Plan itself.
             plan = self.fastest().plan
             if not self.fits(plan, budget_ms, max_bytes) and max_bytes is None and self.max_bytes is not None:
                 plan = self._smallest_within(budget_ms)
             if self.fits(plan, budget_ms, max_bytes):
-                found = self._solve(limits, coefficients, plan, steps, rounds) or Proposal(
+                found = self._solve(limits, coefficients, plan, steps) or Proposal(
                     plan, self.latency.ms(plan), self.expected(plan, coefficients)
                 )
         return found
 
-    def _solve(
-        self, limits: _Limits, coefficients: Mapping[str, float] | None, start: Plan, steps: int, rounds: int
-    ) -> Proposal | None:
+    def near(
+        self,
+        budget_ms: float,
+        coefficients: Mapping[str, float],
+        start: Plan,
+        rounds: int,
+        steps: int = STEPS,
+        max_bytes: float | None = None,
+    ) -> Plan:
+        """A Plan of little expected loss whose latency and size are near their limits, above or below: `solve` without its last
+        digits; arguments as there.
+        """
+        limits = Limits(budget_ms, self._limit(max_bytes))
+        plan, asked, multiplier = start, limits, 0.0
+        for round_ in range(rounds):
+            if round_:
+                asked = _corrected(asked, self.latency.ms(plan), self._bytes_within(plan, limits), limits)
+            plan, multiplier = self._linearised(plan, asked, coefficients, steps, multiplier)
+        return plan
+
+    def _bytes_within(self, plan: Plan, limits: Limits) -> int:
+        """The size of a Plan, 0 where none is asked for."""
+        return 0 if math.isinf(limits.size) else self.sizes.bytes(plan)
+
+    def _solve(self, limits: Limits, coefficients: Mapping[str, float] | None, start: Plan, steps: int) -> Proposal | None:
         """Rounds of linearisation from a reference Plan."""
         reference, target = start, limits
         found: Proposal | None = None
         multiplier = 0.0
-        sized = not math.isinf(limits.size)
-        for _ in range(rounds):
-            blocks, fixed, fixed_bytes = self._blocks(reference, coefficients, sized)
-            budget = (target.ms - self._offset_ms) / self.ms_per_us - fixed
-            within = solve_within(blocks, budget, target.size - fixed_bytes, steps, multiplier, ENOUGH)
-            if within is not None:
-                plan, multiplier = self._plan(within.solution), within.multiplier
-            else:
-                # Not reachable from this reference: go on from the fastest Plan around it, or the smallest that is fast enough.
-                plan = self._plan(_nearest(blocks, budget, steps))
-            ms, size = self.latency.ms(plan), self.sizes.bytes(plan) if sized else 0
+        for _ in range(ROUNDS):
+            plan, multiplier = self._linearised(reference, target, coefficients, steps, multiplier)
+            ms, size = self.latency.ms(plan), self._bytes_within(plan, limits)
             if ms <= limits.ms and size <= limits.size:
                 proposal = Proposal(plan, ms, self.expected(plan, coefficients))
                 if found is not None and proposal.expected >= 0.99 * found.expected:
@@ -231,6 +245,22 @@ class Problem:
             target = _adjusted(target, ms, size, limits)
             reference = plan
         return found
+
+    def _linearised(
+        self, reference: Plan, limits: Limits, coefficients: Mapping[str, float] | None, steps: int, multiplier: float = 0.0
+    ) -> tuple[Plan, float]:
+        """The Plan of least expected loss within limits, if all couplings and conversions were as around the reference Plan; the
+        fastest one around it where that is above the budget, or else the smallest one within it. With the multiplier of its size.
+        """
+        blocks, fixed, fixed_bytes = self._blocks(reference, coefficients, not math.isinf(limits.size))
+        budget = (limits.ms - self._offset_ms) / self.ms_per_us - fixed
+        fastest = sum(block.fastest for block in blocks)
+        if fastest > budget:
+            return self._plan(Front(blocks, fastest, 1).solve(fastest)), multiplier
+        within = solve_within(blocks, budget, limits.size - fixed_bytes, steps, multiplier, ENOUGH)
+        if within is None:
+            return self._plan(_least([block.each(Branch.ranked_by_size) for block in blocks], budget, steps)), multiplier
+        return self._plan(within.solution), within.multiplier
 
     def fastest(self) -> Proposal:
         """The fastest Plan within the largest size that was found, whatever its loss; the smallest where none is within it."""
@@ -244,7 +274,7 @@ class Problem:
             limit = self._limit(None)
             found = self.smallest()
             for start in (found, *self._extremes()):
-                plan = self._least_around(start, _Limits(math.inf, limit), "latency")
+                plan = self._least_around(start, Limits(math.inf, limit), "latency")
                 if plan is not None and self._milliseconds(plan) < self._milliseconds(found):
                     found = plan
         return Proposal(found, self._milliseconds(found), self.expected(found))
@@ -260,12 +290,12 @@ class Problem:
             fastest = min((self._fastest_around(start) for start in starts), key=self._milliseconds)
             found = [fastest]
             if self._milliseconds(fastest) <= budget_ms:
-                plans = [self._least_around(start, _Limits(budget_ms, math.inf), "size") for start in (*starts, fastest)]
+                plans = [self._least_around(start, Limits(budget_ms, math.inf), "size") for start in (*starts, fastest)]
                 found += [plan for plan in plans if plan is not None]
             self._smallest_plans[budget_ms] = min(found, key=self.sizes.bytes)
         return self._smallest_plans[budget_ms]
 
-    def _least_around(self, reference: Plan, limits: _Limits, objective: Objective) -> Plan | None:
+    def _least_around(self, reference: Plan, limits: Limits, objective: Objective) -> Plan | None:
         """The Plan of least latency within a size, or of least size within a latency, on the way of linearisations from a
         reference; None where none is within it.
         """
@@ -308,9 +338,7 @@ class Problem:
         """The fastest Plan on the way of linearisations from a reference, itself included."""
         best = reference
         for _ in range(ROUNDS):
-            blocks, _fixed, _bytes = self._blocks(reference, None, False)
-            lowest = sum(block.fastest for block in blocks)
-            plan = self._plan(Front(blocks, lowest, 1).solve(lowest))
+            plan, _ = self._linearised(reference, Limits(-math.inf, math.inf), None, 1)
             best = min(best, plan, key=self._milliseconds)
             if plan == reference:
                 break
@@ -324,7 +352,7 @@ class Problem:
             UserError: with the fastest possible latency, the smallest possible size, or what each budget leaves of the other,
                 and the Layers that hold it.
         """
-        limits = _Limits(math.inf if budget_ms is None else budget_ms, self._limit(None))
+        limits = Limits(math.inf if budget_ms is None else budget_ms, self._limit(None))
         if (math.isinf(limits.ms) and math.isinf(limits.size)) or self.solve(limits.ms) is not None:
             return
         least = self._smallest_within(limits.ms)
@@ -368,15 +396,19 @@ class Problem:
         blocks = []
         for group, branches in self._members:
             built = []
-            others = 0.0 if group is None else self.latency.others_microseconds(group, reference, kept)
+            offsets: Sequence[float] = (0.0,)
+            if group is not None:
+                own_share = reference[group.producers[0].op]
+                shares = (own_share.sparsity if own_share.structure == "channel" else 0.0, *[share for share, _ in branches])
+                now, *others = self.latency.coupled_microseconds(group, shares, reference, kept)
+                offsets = [microseconds - now for microseconds in others]
             other_bytes = 0 if group is None or not sized else self.sizes.others(group, reference, kept)
-            for share, members in branches:
-                around, offset, extra = kept, 0.0, 0
+            for (share, members), offset in zip(branches, offsets, strict=True):
+                around, extra = kept, 0
                 if group is not None:
                     around = {name: count for name, count in kept.items() if name != group.name}
                     if share:
                         around[group.name] = kept_channels(group.channels, share)
-                    offset = self.latency.others_microseconds(group, reference, around) - others
                     extra = self.sizes.others(group, reference, around) - other_bytes if sized else 0
                 own = [self._times(member, around) + detours[member.span] for member in members]
                 sizes = tuple([self._sizes(member, around) for member in members]) if sized else ()
@@ -425,7 +457,7 @@ class Problem:
         return Plan.of({layer.name: options[layer.name] for layer in self.space.layers})
 
 
-def _adjusted(asked: _Limits, ms: float, size: float, limits: _Limits) -> _Limits:
+def _adjusted(asked: Limits, ms: float, size: float, limits: Limits) -> Limits:
     """What to ask the linearised problem for, after it gave a Plan of so many milliseconds and bytes."""
     if ms <= limits.ms:
         asked_ms = min(limits.ms, asked.ms + (limits.ms - ms) / 2)
@@ -437,15 +469,13 @@ def _adjusted(asked: _Limits, ms: float, size: float, limits: _Limits) -> _Limit
     else:
         # Most of a miss is gone when the next linearisation is around a Plan like the one that is sought.
         asked_size = max(asked.size - (size - limits.size), (1 - SIZE_STEP) * asked.size)
-    return _Limits(asked_ms, asked_size)
+    return Limits(asked_ms, asked_size)
 
 
-def _nearest(blocks: Sequence[Block], budget: float, steps: int) -> Solution:
-    """The smallest solution within a budget of time; the fastest one where there is none."""
-    fastest = sum(block.fastest for block in blocks)
-    if fastest > budget:
-        return Front(blocks, fastest, 1).solve(fastest)
-    return _least([block.each(Branch.ranked_by_size) for block in blocks], budget, steps)
+def _corrected(asked: Limits, ms: float, size: float, limits: Limits) -> Limits:
+    """What to ask for, after that gave so many milliseconds and bytes, to come nearer to the limits from either side."""
+    least, most = (1 - SIZE_STEP) * asked.size, (1 + SIZE_STEP) * asked.size
+    return Limits(asked.ms + (limits.ms - ms), min(max(asked.size + (limits.size - size), least), most))
 
 
 def _least(blocks: Sequence[Block], budget: float, steps: int = 10_000) -> Solution:

@@ -23,8 +23,8 @@ from .solver import Floats
 
 #: Trials that solve the knapsack before swaps begin, and share of later trials that still do.
 SOLVED_FIRST, SOLVED_LATER = 12, 0.25
-#: Linearisations of such a solution: more change its expected loss by less than a hundredth.
-ROUNDS = 4
+#: Linearisations of such a solution; steps settle what it is then still off the budget.
+ROUNDS = 2
 #: Share of trials at a smaller budget, and the smallest one as a share of the budget.
 BELOW_BUDGET, SMALLEST_BUDGET = 0.1, 0.6
 #: Best Plans from which swaps start, and swaps that are thought of before the most promising one is taken.
@@ -120,11 +120,10 @@ class PlanSampler(ProposingSampler):
         """The budget, or now and then a smaller one, so that the front below it is known too; without a budget a latency between
         the fastest Plan's and the dense base Plan's.
         """
-        fastest = self._problem.fastest().ms
         if self._budget_ms is None:
-            return float(rng.uniform(fastest, self._problem.latency.ms(self._problem.base)))
+            return float(rng.uniform(self._problem.fastest().ms, self._problem.latency.ms(self._problem.base)))
         if rng.random() < BELOW_BUDGET:
-            return float(rng.uniform(max(fastest, SMALLEST_BUDGET * self._budget_ms), self._budget_ms))
+            return float(rng.uniform(max(self._problem.fastest().ms, SMALLEST_BUDGET * self._budget_ms), self._budget_ms))
         return self._budget_ms
 
     def _solved(
@@ -136,10 +135,9 @@ class PlanSampler(ProposingSampler):
     ) -> Plan | None:
         """The solution under these coefficients, sought from the best Plan within the budget."""
         fitting = [(loss, index) for index, (plan, loss) in enumerate(history) if self._ms(plan) <= budget]
-        start = history[min(fitting)[1]][0] if fitting else None
-        proposal = self._problem.solve(budget, coefficients, start, rounds=ROUNDS)
-        # The solver rounds times up: what that leaves is spent.
-        return self._settled(proposal.plan, coefficients, budget, rng) if proposal else None
+        start = history[min(fitting)[1]][0] if fitting else self._problem.base
+        # Linearised once or twice it may be above the budget, and as the solver rounds times up, it may be below.
+        return self._settled(self._problem.near(budget, coefficients, start, ROUNDS), coefficients, budget, rng)
 
     def _swapped(
         self,
