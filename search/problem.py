@@ -196,9 +196,7 @@ class Problem:
         found = self._solve(limits, coefficients, start or self.base, steps)
         if found is None:
             # Steps of conversions and couplings can hide a narrow way; from an extreme Plan it is seen, or is that Plan itself.
-            plan = self.fastest().plan
-            if not self.fits(plan, budget_ms, max_bytes) and max_bytes is None and self.max_bytes is not None:
-                plan = self._smallest_within(budget_ms)
+            plan = self.refuge(budget_ms) if max_bytes is None else self.fastest().plan
             if self.fits(plan, budget_ms, max_bytes):
                 found = self._solve(limits, coefficients, plan, steps) or Proposal(
                     plan, self.latency.ms(plan), self.expected(plan, coefficients)
@@ -279,12 +277,13 @@ class Problem:
                     found = plan
         return Proposal(found, self._milliseconds(found), self.expected(found))
 
-    def smallest(self) -> Plan:
-        """The smallest Plan that was found, whatever its loss and latency."""
-        return self._smallest_within(math.inf)
+    def refuge(self, budget_ms: float) -> Plan:
+        """A Plan within a latency budget and the largest size, whatever its loss; near them where none was found."""
+        plan = self.fastest().plan
+        return plan if self.max_bytes is None or self.fits(plan, budget_ms) else self.smallest(budget_ms)
 
-    def _smallest_within(self, budget_ms: float) -> Plan:
-        """The smallest Plan within a latency budget that was found; the fastest one whatever its size where there is none."""
+    def smallest(self, budget_ms: float = math.inf) -> Plan:
+        """The smallest Plan within a latency budget that was found, whatever its loss; the fastest one where there is none."""
         if budget_ms not in self._smallest_plans:
             starts = self._extremes()
             fastest = min((self._fastest_around(start) for start in starts), key=self._milliseconds)
@@ -355,7 +354,7 @@ class Problem:
         limits = Limits(math.inf if budget_ms is None else budget_ms, self._limit(None))
         if (math.isinf(limits.ms) and math.isinf(limits.size)) or self.solve(limits.ms) is not None:
             return
-        least = self._smallest_within(limits.ms)
+        least = self.smallest(limits.ms)
         if self._milliseconds(least) > limits.ms:
             rows = sorted(self.latency(least).ops, key=lambda row: -row.microseconds)[:3]
             holders = ", ".join(f"{row.name} ({row.microseconds / 1e3:.2g} ms)" for row in rows)
@@ -367,21 +366,22 @@ class Problem:
         smallest = self.smallest()
         if self.sizes.bytes(smallest) > limits.size:
             raise UserError(
-                f"the smallest possible size is {_size(self.sizes.bytes(smallest))}, held by {self._holders(smallest)}; "
-                f"asked for {_size(limits.size)}. Try --max-size {_rounded_size(self.sizes.bytes(smallest))}."
+                f"the smallest possible size is {size_text(self.sizes.bytes(smallest))}, held by {self._holders(smallest)}; "
+                f"asked for {size_text(limits.size)}. Try --max-size {_rounded_size(self.sizes.bytes(smallest))}."
             )
-        fastest, largest, bytes_ = self.fastest(), _size(limits.size), self.sizes.bytes(least)
+        fastest, largest, count = self.fastest(), size_text(limits.size), self.sizes.bytes(least)
+        budget = f"{limits.ms:g} ms"
         raise UserError(
-            f"no plan is within {limits.ms:g} ms and within {largest}: within {limits.ms:g} ms the smallest is {_size(bytes_)}, "
+            f"no plan is within {budget} and within {largest}: within {budget} the smallest is {size_text(count)}, "
             f"held by {self._holders(least)}; within {largest} the fastest on {target} is {fastest.ms:.2f} ms "
-            f"({self.latency.source}). Try --max-size {_rounded_size(bytes_)} or --budget {fastest.ms * 1.05:.2g}ms."
+            f"({self.latency.source}). Try --max-size {_rounded_size(count)} or --budget {fastest.ms * 1.05:.2g}ms."
         )
 
     def _holders(self, plan: Plan) -> str:
         """The Layers of most bytes, in words."""
         kept = self.latency.kept(plan)
         rows = sorted(((-self.sizes.layer(name, option, kept), name) for name, option in plan.options))[:3]
-        return ", ".join(f"{name} ({_size(-bytes_)})" for bytes_, name in rows)
+        return ", ".join(f"{name} ({size_text(-bytes_)})" for bytes_, name in rows)
 
     def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None, sized: bool) -> tuple[list[Block], float, float]:
         """The solver's Blocks around a reference Plan, and the microseconds and bytes of everything that is not in them.
@@ -486,12 +486,12 @@ def _least(blocks: Sequence[Block], budget: float, steps: int = 10_000) -> Solut
     return Front(blocks, budget, steps).solve(budget)
 
 
-def _size(count: float) -> str:
-    """Bytes as users write them, as `3.94MB`."""
-    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} KB" if count >= 1e3 else f"{count:.0f} B"
+def size_text(count: float) -> str:
+    """Bytes in words, as `3.94 MB`; decimal units, as users write them."""
+    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB" if count >= 1e3 else f"{count:.0f} B"
 
 
 def _rounded_size(count: float) -> str:
     """A size with two significant digits that is no smaller, as `--max-size` reads it."""
     unit = 10 ** max(0, math.floor(math.log10(count)) - 1)
-    return _size(math.ceil(count / unit) * unit).replace(" ", "")
+    return size_text(math.ceil(count / unit) * unit).replace(" ", "")

@@ -34,7 +34,7 @@ from .progress import Phases
 from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
 from .search.parameters import Parameters
-from .search.problem import Problem
+from .search.problem import Objective, Problem, size_text
 from .search.study import check_sampler, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
 from .settings import Budget, SearchSettings
 from .spaces.capture import capture
@@ -184,13 +184,13 @@ def run_search(
     Raises:
         UserError: bad settings or data; what was finished before is kept.
     """
-    check_sampler(settings.sampler, settings.budget is not None)
+    check_sampler(settings.sampler, not settings.minimised)
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     keep_freed_memory()
     with phases.phase("capture"), _without_collection():
         found = profile(task, target, settings.core, settings.pessimism)
-    budget_ms = feasible_budget(settings.budget, found, target)
+    budget_ms = feasible_budget(settings.budget, found, target, settings.max_size)
     folder = settings.results / (settings.study or study_name(task, target, settings))
     with folder_lock(folder):
         key = task_key(task)
@@ -201,21 +201,31 @@ def run_search(
 
 def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
     """The name of a study that was given none."""
-    parts = [task.name, target.name, str(settings.budget) if settings.budget else "front"]
+    limits = [str(settings.budget)] if settings.budget else []
+    if settings.max_size is not None:
+        limits.append(size_text(settings.max_size).replace(" ", ""))
+    parts = [task.name, target.name, *(limits or ["front"])]
+    if settings.objectives != ("latency",):
+        parts += settings.objectives
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("._-") or "study"
 
 
-def feasible_budget(budget: Budget | None, found: Profile, target: Target) -> float | None:
+def feasible_budget(budget: Budget | None, found: Profile, target: Target, max_size: int | None = None) -> float | None:
     """A budget in milliseconds; None without one.
 
+    Args:
+        max_size: most bytes of the network's weights.
+
     Raises:
-        UserError: no Plan can meet it.
+        UserError: no Plan can meet it, or the size, or both at once.
     """
-    if budget is None:
+    if budget is None and max_size is None:
         return None
     nothing = ErrorTable(0.0, {name: dict.fromkeys(options, 0.0) for name, options in found.space.options.items()})
-    free = Problem(found.space, found.latency, nothing)
-    if budget.ms is not None:
+    free = Problem(found.space, found.latency, nothing, max_size)
+    if budget is None:
+        budget_ms = None
+    elif budget.ms is not None:
         budget_ms = budget.ms
     else:
         assert budget.speedup is not None
@@ -245,13 +255,15 @@ def begin_study(
         "table": f"{target.name} {table.core.name} {table.fingerprint}",
         "option set": space.fingerprint,
         "budget": None if budget_ms is None else round(budget_ms, 6),
+        "max size": settings.max_size,
+        "objectives": ",".join(settings.objectives),
         "search samples": settings.search_samples,
         "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
     }
     storage = open_storage(settings.storage) if settings.storage else open_journal(folder / "study.journal")
-    study = open_study(storage, folder.name, fingerprint, budget_ms)
+    study = open_study(storage, folder.name, fingerprint, len(settings.minimised))
     if study.get_trials(deepcopy=False) and not settings.resume:
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
@@ -272,7 +284,8 @@ def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phase
             f"{prepared.key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {TEMPERATURE:g} {__version__}",
             update,
         )
-    return Problem(space, prepared.profile.latency, errors)
+    objectives = cast(tuple[Objective, ...], settings.objectives)
+    return Problem(space, prepared.profile.latency, errors, settings.max_size, objectives)
 
 
 def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Phases, phase: str = "trials") -> Search:

@@ -62,6 +62,8 @@ class ComparisonSettings:
     def __post_init__(self) -> None:
         if self.search.budget is None:
             raise UserError("a comparison needs a budget: add --budget, such as --budget 2x.")
+        if self.search.max_size is not None or self.search.objectives != ("latency",):
+            raise UserError("a comparison is about latency: drop the size and the objectives.")
         if not self.samplers:
             raise UserError("there is no sampler to compare: name some, such as --samplers ours,tpe,random.")
         for sampler in self.samplers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from .deployment.weights import save_weights
 from .errors import UserError
 from .evaluators.latency import describe
 from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
-from .evaluators.size import size_bytes
 from .finetuning import finetune_plan
 from .kernels.artifact import write_artifact
 from .progress import Update
 from .reports.folder import write_reports
 from .reports.result import DenseType, FineTuning, HistoryRow, LayerRow, OpRow, Point, StudyResult
 from .search.baselines import PLAIN_SOLVER
-from .search.study import Evaluated, evaluated, front
+from .search.problem import Objective
+from .search.study import Evaluated, eligible, evaluated, front
 from .spaces.option import Bits, Option
 from .spaces.plan import Plan
 from .tasks.task import evaluation_data
@@ -90,9 +91,9 @@ def conclude(search: Search) -> StudyResult:
     trials = evaluated(search.study, search.problem)
     if not trials:
         raise UserError(f"study {search.folder.name} has no finished trial yet: run it again with more --timeout or --trials.")
-    on_front = front(trials)
+    on_front = front(eligible(trials, search.problem, search.budget_ms), search.problem.objectives)
     with search.phases.phase("finalists") as update:
-        best = choose_best(search, trials, on_front, update)
+        best = choose_best(search, trials, update)
     with search.phases.phase("evaluation") as update:
         judge = EvaluationJudge(search.prepared)
         wanted = [t for t in trials if t.number in on_front or t.baseline is not None or t.number == best]
@@ -131,13 +132,16 @@ def _finetune(
     return row, after, found.candidate
 
 
-def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
-    """The trial to recommend: with a budget, of the best feasible ones and the plain solver's the one of least loss
-    when inputs are added which no trial was scored on; without, the knee of the front. None when no trial is feasible.
+def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int | None:
+    """The trial to recommend: where all objectives have budgets, of the best feasible ones and the plain solver's the one of least
+    loss when inputs are added which no trial was scored on; else the knee of the front. None when no trial is feasible.
     """
-    if search.budget_ms is None:
-        return _knee([trial for trial in trials if trial.number in on_front])
-    chosen = finalists(trials, search.budget_ms)
+    minimised = search.problem.minimised(search.budget_ms)
+    if minimised:
+        within = [trial for trial in trials if trial.within(search.budget_ms, search.problem.max_bytes)]
+        numbers = front(within, minimised)
+        return _knee([trial for trial in within if trial.number in numbers], minimised) if within else None
+    chosen = finalists(trials, search.budget_ms, search.problem.max_bytes)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted.
@@ -152,9 +156,9 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     return min(scores, key=lambda number: (scores[number], number))
 
 
-def finalists(trials: list[Evaluated], budget_ms: float) -> list[Evaluated]:
+def finalists(trials: list[Evaluated], budget_ms: float | None, max_bytes: int | None = None) -> list[Evaluated]:
     """The trials among which inputs that the search did not use decide, best search loss first; equal Plans stand once."""
-    feasible = sorted((t for t in trials if t.ms <= budget_ms), key=lambda trial: (trial.loss, trial.number))
+    feasible = sorted((t for t in trials if t.within(budget_ms, max_bytes)), key=lambda trial: (trial.loss, trial.number))
     by_plan: dict[Plan, Evaluated] = {}
     for trial in feasible:
         by_plan.setdefault(trial.plan, trial)
@@ -163,12 +167,13 @@ def finalists(trials: list[Evaluated], budget_ms: float) -> list[Evaluated]:
     return best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
 
 
-def _knee(trials: list[Evaluated]) -> int:
-    """The front's point farthest below the line between its ends, both axes scaled to [0, 1]."""
-    ordered = sorted(trials, key=lambda trial: trial.ms)
-    first, last = ordered[0], ordered[-1]
-    width, height = max(last.ms - first.ms, 1e-12), max(first.loss - last.loss, 1e-12)
-    return max(ordered, key=lambda t: (1 - (t.ms - first.ms) / width) - (t.loss - last.loss) / height).number
+def _knee(trials: list[Evaluated], objectives: Sequence[Objective]) -> int:
+    """The front's point farthest below the plane through its extremes, all axes scaled to [0, 1]."""
+    columns = [[trial.ms if objective == "latency" else float(trial.size) for trial in trials] for objective in objectives]
+    columns.append([trial.loss for trial in trials])
+    scaled = [[(value - min(column)) / max(max(column) - min(column), 1e-12) for value in column] for column in columns]
+    ordered = sorted(zip(map(sum, zip(*scaled, strict=True)), trials, strict=True), key=lambda one: (one[0], one[1].ms))
+    return ordered[0][1].number
 
 
 def _judge(judge: EvaluationJudge, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
@@ -194,9 +199,9 @@ def _result(
                 trial=trial.number,
                 latency_ms=told.ms,
                 search_loss=trial.loss,
-                size_bytes=size_bytes(search.prepared.evaluator.shape(trial.plan), trial.plan),
+                size_bytes=trial.size,
                 on_front=trial.number in on_front,
-                feasible=search.budget_ms is None or told.ms <= search.budget_ms,
+                feasible=trial.within(search.budget_ms, search.problem.max_bytes),
                 plan=plan_path(trial.number),
                 loss=judged[trial.number].loss if trial.number in judged else None,
                 metric=judged[trial.number].metric if trial.number in judged else None,
@@ -232,8 +237,11 @@ def _result(
         baselines=tuple(point for point in points if point.name is not None),
         best=best,
         history=tuple(
-            HistoryRow(t.number, t.loss, t.ms, search.budget_ms is None or t.ms <= search.budget_ms, t.seconds) for t in trials
+            HistoryRow(t.number, t.loss, t.ms, t.within(search.budget_ms, search.problem.max_bytes), t.seconds, t.size)
+            for t in trials
         ),
+        max_size_bytes=search.problem.max_bytes,
+        objectives=search.problem.objectives,
         layers=layers,
         other_ops=others,
         provenance=story,

@@ -25,6 +25,7 @@ from autocompress.tasks.task import evaluation_data
 from .conftest import BUDGET, Done, Run
 
 TOP = {"schema", "task", "target", "latency_source", "pessimism", "budget_ms", "dense_ms", "best", "points", "baselines"}
+TOP |= {"max_size_bytes", "objectives"}
 POINT = {"trial", "latency_ms", "search_loss", "loss", "metric", "size_bytes", "on_front", "feasible", "plan"}
 POINT |= {"latency_median_ms", "latency_low_ms", "latency_high_ms"}
 
