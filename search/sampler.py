@@ -108,7 +108,7 @@ class PlanSampler(ProposingSampler):
                 solve = attempt >= ATTEMPTS // 2
             if plan is not None and plan not in seen:
                 return plan
-            if plan is None:
+            if plan is None and math.isfinite(budget.ms):
                 # A latency and a size that were drawn may exclude each other.
                 budget = replace(budget, size=self._budget.size)
         return self._unseen(plan or self._problem.refuge(self._budget.ms), seen, budget, rng)
