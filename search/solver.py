@@ -153,8 +153,9 @@ class Front:
         if self.fastest > budget:
             raise ValueError(f"fastest solution takes {self.fastest}, budget is {budget}")
         self._steps = steps
-        # With nothing to spend any positive unit will do: only zero-excess choices then fit.
-        self._unit = (budget - self.fastest) / steps or 1.0
+        # With nothing to spend, but what sums of floats are off by, any positive unit will do: only zero-excess choices then fit.
+        excess = budget - self.fastest
+        self._unit = excess / steps if excess > 1e-14 * abs(budget) else 1.0
         best = np.full(steps + 1, np.inf)
         best[0] = 0.0
         self._history: list[_Step] = []
