@@ -145,10 +145,12 @@ def choose_damping(weight: Tensor, first: Tensor, second: Tensor) -> float:
     losses = torch.zeros(len(DAMPINGS), dtype=torch.float64)
     for fitted, tested in ((first, second), (second, first)):
         target = fitted[:, kept][:, :, gone] @ weight[:, :, gone].transpose(1, 2)
-        variance = fitted.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        variance = fitted.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(0)
+        # A channel may be constant in one half: what rounding leaves of its variance then can be negative.
+        floor = 1e-6 * variance.mean() + 1e-12
         eye = torch.eye(len(kept))
         for index, damping in enumerate(DAMPINGS):
-            system = fitted[:, kept][:, :, kept] + (2 * damping * variance + 1e-12) * eye
+            system = fitted[:, kept][:, :, kept] + (2 * damping * variance + floor) * eye
             change = -weight.clone()
             change[:, :, kept] = torch.cholesky_solve(target, torch.linalg.cholesky(system)).transpose(1, 2)
             losses[index] += float(((change @ tested) * change).sum(dtype=torch.float64))

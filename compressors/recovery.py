@@ -31,8 +31,8 @@ class Moments:
     variance: torch.Tensor
 
 
-def dense_moments(dense: Candidate, x: torch.Tensor) -> tuple[dict[str, Moments], torch.Tensor]:
-    """Moments of every Layer of the dense network on inputs `x`, for the Layers with enough positions in them; and its outputs.
+def dense_moments(dense: Candidate, x: torch.Tensor) -> dict[str, Moments]:
+    """Moments of every Layer of the dense network on inputs `x`, for the Layers with enough positions in them.
 
     Args:
         dense: the fp32 dense Candidate.
@@ -40,44 +40,49 @@ def dense_moments(dense: Candidate, x: torch.Tensor) -> tuple[dict[str, Moments]
     found: dict[str, Moments] = {}
 
     def record(op: Op, output: torch.Tensor, scale: float) -> torch.Tensor:
-        channels = channel_axis(op, output)
-        if output.numel() // output.shape[channels] >= MIN_POSITIONS:
-            axes = [axis for axis in range(output.ndim) if axis != channels]
-            variance, mean = torch.var_mean(output, axes, correction=0)
+        positions = _positions(op, output)
+        if positions.numel() // positions.shape[1] >= MIN_POSITIONS:
+            mean, variance = torch.batch_norm_update_stats(positions, None, None, 0.0)
             found[op.name] = Moments(mean * scale, variance * scale**2)
         return output
 
-    return found, dense.run(x, record)
+    dense.run(x, record)
+    return found
 
 
 @dataclass
 class StatisticsCorrection:
-    """A `Correct` function that restores dense moments on the batch it sees, and remembers how.
+    """A `Correct` function that restores dense moments on the first inputs of the batch it sees, and remembers how.
 
     Attributes:
-        dense: moments of the dense network on the same inputs, for the channels which the Candidate still has.
+        dense: moments of the dense network on these inputs, for the channels which the Candidate still has.
+        inputs: how many of the first inputs these are.
         gains, shifts: what has been found for each Layer; output' = gain * output + shift in real numbers.
     """
 
     dense: Mapping[str, Moments]
+    inputs: int
     gains: dict[str, torch.Tensor] = field(default_factory=dict)
     shifts: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __call__(self, op: Op, output: torch.Tensor, scale: float) -> torch.Tensor:
+        """Corrects `output` where it lies."""
         if op.name not in self.dense:
             return output
         target = self.dense[op.name]
-        wanted_mean, variance = target.mean / scale, target.variance / scale**2
-        epsilon = max(DAMPING * float(variance.median()), 1e-12)
+        wanted_mean, wanted_variance = target.mean / scale, target.variance / scale**2
+        epsilon = max(DAMPING * float(wanted_variance.median()), 1e-12)
+        mean, variance = torch.batch_norm_update_stats(_positions(op, output[: self.inputs]), None, None, 0.0)
         # Damped on both sides: what compression left alone is left alone here too.
-        wanted_std = (variance + epsilon).sqrt()
-        flat = output if channel_axis(op, output) == 1 else output.flatten(0, -2)
-        # One fused pass computes the batch's moments and restores the wanted ones.
-        corrected, mean, inverse_std = torch.native_batch_norm(flat, wanted_std, wanted_mean, None, None, True, 0.0, epsilon)
-        gain = wanted_std * inverse_std
+        wanted_std = (wanted_variance + epsilon).sqrt()
+        gain = wanted_std * (variance + epsilon).rsqrt()
         self.gains[op.name] = gain
         self.shifts[op.name] = (wanted_mean - gain * mean) * scale
-        return corrected.view_as(output) if flat is not output else corrected
+        positions, nothing = _positions(op, output), output.new_empty(0)
+        torch.native_batch_norm(
+            positions, wanted_std, wanted_mean, mean, variance, False, 0.0, epsilon, out=(positions, nothing, nothing)
+        )
+        return output
 
 
 def fold(candidate: Candidate, correction: StatisticsCorrection) -> Candidate:
@@ -94,6 +99,11 @@ def fold(candidate: Candidate, correction: StatisticsCorrection) -> Candidate:
         if layer in scales:
             scales[layer] = scales[layer] * gain
     return replace(candidate, network=replace(candidate.network, tensors=tensors), scales=scales)
+
+
+def _positions(op: Op, output: torch.Tensor) -> torch.Tensor:
+    """A view of a Layer's batched output with channels as its second axis."""
+    return output if channel_axis(op, output) == 1 else output.view(-1, output.shape[-1])
 
 
 def channel_axis(op: Op, output: torch.Tensor) -> int:

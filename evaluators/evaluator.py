@@ -11,27 +11,30 @@ import torch
 from ..compressors.candidate import Candidate
 from ..compressors.database import LayerDatabase
 from ..compressors.quantization import Quantizer
-from ..compressors.recovery import Moments, StatisticsCorrection, dense_moments, fold
+from ..compressors.recovery import Moments, StatisticsCorrection, dense_moments
 from ..spaces.groups import Group
 from ..spaces.layers import find_layers
 from ..spaces.network import INPUT, Network
 from ..spaces.option import Option
 from ..spaces.plan import Plan
 from ..spaces.remove_channels import remove_channels
-from .loss import divergence, memory_format
+from .loss import divergence, memory_format, outputs
 from .prefix_cache import PrefixCache
 
 
 class PlanEvaluator:
-    """Losses of Plans on one set of samples: how far outputs are from the dense network's after statistics correction on the same
-    samples.
+    """Losses of Plans: how far outputs for some inputs are from the dense network's, after statistics correction on others.
+
+    On the inputs on which it was found a correction looks better than it is, for some Plans more than for others, and a search
+    finds those (docs/methods.md).
 
     Args:
         network: the captured, uncompressed network.
         groups: those whose channels may be removed.
         database: holds every (Layer, Option) that the Plans use.
         quantizers: of every tensor of the network.
-        samples: inputs, shape (samples, ...).
+        samples: inputs that score Plans, shape (samples, ...).
+        correcting: inputs on which the statistics are corrected, shape (inputs, ...).
         prefix_bytes: memory for what Plans may share.
     """
 
@@ -42,27 +45,29 @@ class PlanEvaluator:
         database: LayerDatabase,
         quantizers: Mapping[str, Quantizer],
         samples: torch.Tensor,
+        correcting: torch.Tensor,
         prefix_bytes: int = 650_000_000,
     ) -> None:
         self.network = network
         self.groups = tuple(groups)
         self.database = database
         self.quantizers = quantizers
-        self.samples = samples.contiguous(memory_format=memory_format(samples))
+        self.samples, self.correcting = samples, correcting
+        inputs = torch.cat([correcting, samples])
+        self._inputs = inputs.contiguous(memory_format=memory_format(inputs))
         self.dense = dense_candidate(network)
         self._cache = PrefixCache(network, prefix_bytes)
         self._losses: dict[Plan, float] = {}
-        self._corrections: dict[Plan, StatisticsCorrection] = {}
-
-    @property
-    def dense_outputs(self) -> torch.Tensor:
-        """What the uncompressed network gives for the samples."""
-        return self._dense[1]
 
     @cached_property
-    def _dense(self) -> tuple[dict[str, Moments], torch.Tensor]:
+    def dense_outputs(self) -> torch.Tensor:
+        """What the uncompressed network gives for the samples."""
+        return outputs(self.dense.run, self.samples)
+
+    @cached_property
+    def _moments(self) -> dict[str, Moments]:
         with torch.inference_mode():
-            return dense_moments(self.dense, self.samples)
+            return dense_moments(self.dense, self._inputs[: len(self.correcting)])
 
     def candidate(self, plan: Plan) -> Candidate:
         """The network that a Plan means, before any correction."""
@@ -84,7 +89,7 @@ class PlanEvaluator:
         """An evaluator on these inputs beside its own, for Plans that share little; this one's prefixes make room for it."""
         self._cache.clear()
         samples = torch.cat([self.samples, inputs])
-        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples, prefix_bytes=0)
+        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples, self.correcting, prefix_bytes=0)
 
     def remember(self, losses: Mapping[Plan, float]) -> None:
         """Losses that were computed before, on the same samples: they are not computed again."""
@@ -93,38 +98,22 @@ class PlanEvaluator:
     def forget(self) -> None:
         """Give back the memory of everything but losses."""
         self._cache.clear()
-        self._corrections.clear()
 
     def _outputs(self, plan: Plan) -> torch.Tensor:
-        """What the network that a Plan means gives for the samples, after its statistics correction, which is kept."""
+        """What the network that a Plan means gives for the samples, after its statistics correction."""
         candidate = self.candidate(plan)
-        correction = StatisticsCorrection(self._kept_moments(plan))
+        correct = StatisticsCorrection(self.kept_moments(self._moments, plan), len(self.correcting))
         start, values = self._cache.longest(plan)
         if start < 0:
-            values = {INPUT: candidate.input_value(self.samples)}
-        else:
-            begun = self._corrections[self._cache.owner(start, plan)]
-            for op in candidate.network.ops[: start + 1]:
-                if op.name in begun.gains:
-                    correction.gains[op.name], correction.shifts[op.name] = begun.gains[op.name], begun.shifts[op.name]
+            values = {INPUT: candidate.input_value(self._inputs)}
         last_use = {name: op.name for op in candidate.network.ops for name in op.inputs}
-        for position, op in enumerate(candidate.network.ops):
-            if position <= start:
-                continue
-            values[op.name] = candidate.step(op, values, correction)
+        for position, op in enumerate(candidate.network.ops[start + 1 :], start + 1):
+            values[op.name] = candidate.step(op, values, correct)
             for name in op.inputs:
                 if last_use[name] == op.name and name != candidate.network.output:
                     values.pop(name, None)
             self._cache.store(position, plan, values)
-        self._corrections[plan] = correction
-        return candidate.finish(values[candidate.network.output])
-
-    def recovered(self, plan: Plan) -> Candidate:
-        """The network that a Plan means, with the statistics correction for the samples folded in."""
-        with torch.inference_mode():
-            if plan not in self._corrections:
-                self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
-            return fold(self.candidate(plan), self._corrections[plan])
+        return candidate.finish(values[candidate.network.output])[len(self.correcting) :]
 
     def shape(self, plan: Plan) -> Network:
         """The Network that a Plan leaves, removed channels gone, with tensors that have shapes and no values."""
@@ -148,11 +137,12 @@ class PlanEvaluator:
         """Indices of the output channels that remain, for every Layer that loses some under a Plan."""
         return kept_rows(self.groups, self._kept(plan), self.network)
 
-    def _kept_moments(self, plan: Plan) -> dict[str, Moments]:
+    def kept_moments(self, moments: Mapping[str, Moments], plan: Plan) -> dict[str, Moments]:
+        """Moments of the dense network, of the output channels that remain under a Plan."""
         rows = self.rows(plan)
         return {
             name: Moments(_subset(value.mean, rows.get(name)), _subset(value.variance, rows.get(name)))
-            for name, value in self._dense[0].items()
+            for name, value in moments.items()
         }
 
 

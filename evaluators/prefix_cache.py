@@ -34,7 +34,6 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[Prefix, dict[str, Value]] = OrderedDict()
-        self._owners: dict[Prefix, Plan] = {}
         self.cuts = _cuts(network)
         self._layers_before: dict[int, tuple[str, ...]] = {}
         layers: list[str] = []
@@ -47,7 +46,6 @@ class PrefixCache:
     def clear(self) -> None:
         """Give all memory back."""
         self._entries.clear()
-        self._owners.clear()
         self._bytes = 0
 
     def longest(self, plan: Plan) -> tuple[int, dict[str, Value]]:
@@ -59,10 +57,6 @@ class PrefixCache:
                 return position, dict(self._entries[key])
         return -1, {}
 
-    def owner(self, position: int, plan: Plan) -> Plan:
-        """The Plan whose tensors `longest` gives for `plan` at a position."""
-        return self._owners[self._key(position, plan)]
-
     def store(self, position: int, plan: Plan, values: Mapping[str, Value]) -> None:
         """Keep the tensors that are alive after op number `position`, if there is a cut."""
         if position not in self.cuts:
@@ -71,11 +65,10 @@ class PrefixCache:
         if key in self._entries:
             return
         entry = {name: values[name] for name in self.cuts[position]}
-        self._entries[key], self._owners[key] = entry, plan
+        self._entries[key] = entry
         self._bytes += _size(entry)
         while self._bytes > self._max_bytes:
-            oldest, dropped = self._entries.popitem(last=False)
-            del self._owners[oldest]
+            _, dropped = self._entries.popitem(last=False)
             self._bytes -= _size(dropped)
 
     def _key(self, position: int, plan: Plan) -> Prefix:

@@ -37,7 +37,7 @@ _MVTB_EVALUATION = (
 )
 _SEED = 0
 #: Crops of each photograph without labels: of those that reconstruct Layers, score Plans, and evaluate.
-_CALIBRATION_CROPS, _SCORING_CROPS, _EVALUATION_CROPS = 7, 4, 8
+_CALIBRATION_CROPS, _SCORING_CROPS, _EVALUATION_CROPS = 7, 4, 6
 _SMALL_CROPS = 2  # of each of the forty small photographs (CIFAR, 32x32) that add variety to calibration
 _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS = 256, 2_000  # at most, of a folder; 2 crops each, and the centre
 _TRAINING_PHOTOS, _TRAINING_BATCH = 2_000, 16  # at most, of a folder; crops that fine-tuning gets at a time

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -27,6 +28,7 @@ from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
 from .evaluators.loss import TEMPERATURE, memory_format
+from .evaluators.recovery import Recovery
 from .files import write_json
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
@@ -49,6 +51,8 @@ from .tasks.task import Task, input_batches, scoring_count, task_fingerprint
 RANGE_SAMPLES = 64
 #: Most inputs that decide between finalists.
 HELD_OUT = 128
+#: Calibration inputs on which statistics are corrected when a trial is scored, and when a network is made to be used.
+CORRECTING_SAMPLES, RECOVERY_SAMPLES = 24, 96
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
 BATCH = 32
 
@@ -68,6 +72,7 @@ class Prepared:
     """A task on a target with its layer database: any Plan of its Space can be scored and written.
 
     Attributes:
+        recovery: calibration inputs on which statistics are corrected when a network is made to be used.
         held_out: calibration inputs that score no trial.
         key: hash of the task.
     """
@@ -76,8 +81,14 @@ class Prepared:
     target: Target
     profile: Profile
     evaluator: PlanEvaluator
+    recovery: torch.Tensor
     held_out: torch.Tensor
     key: str
+
+    @cached_property
+    def recovered(self) -> Recovery:
+        """Makes the networks of Plans as they are used."""
+        return Recovery(self.evaluator, self.recovery)
 
 
 @dataclass(frozen=True)
@@ -257,7 +268,7 @@ def begin_study(
         "budget": None if budget_ms is None else round(budget_ms, 6),
         "max size": settings.max_size,
         "objectives": ",".join(settings.objectives),
-        "search samples": settings.search_samples,
+        "search samples": f"{settings.search_samples} after correction on {CORRECTING_SAMPLES} others",
         "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
@@ -274,14 +285,15 @@ def begin_study(
 def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phases) -> Problem:
     """The choice of a Plan under the measured error table."""
     space, evaluator, database = prepared.profile.space, prepared.evaluator, prepared.evaluator.database
+    counts = f"{len(evaluator.correcting)}-{len(evaluator.samples)}"
     with phases.phase("error table") as update:
         errors = measure_errors(
             space,
             lambda layer, option: database.errors[layer][option],
             lambda group, share: database.channels(group, share).error,
             evaluator.loss,
-            database.folder / f"losses-{space.fingerprint}-{len(evaluator.samples)}.json",
-            f"{prepared.key} {space.fingerprint} {settings.method} {len(evaluator.samples)} {TEMPERATURE:g} {__version__}",
+            database.folder / f"losses-{space.fingerprint}-{counts}.json",
+            f"{prepared.key} {space.fingerprint} {settings.method} {counts} {TEMPERATURE:g} {__version__}",
             update,
         )
     objectives = cast(tuple[Objective, ...], settings.objectives)
@@ -329,8 +341,10 @@ def prepare_profile(
         if quantizers is None:
             quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
             save_quantizers(store, quantizers)
-    evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples)
-    return Prepared(task, target, found, evaluator, held_out, key)
+    correcting, _others = split_samples(reconstruction, CORRECTING_SAMPLES)
+    more, _others = split_samples(reconstruction, max(CORRECTING_SAMPLES, RECOVERY_SAMPLES - len(search_samples)))
+    evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples, correcting)
+    return Prepared(task, target, found, evaluator, torch.cat([more, search_samples]), held_out, key)
 
 
 class _Stopwatch:
@@ -359,7 +373,7 @@ def split_calibration(calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 def split_samples(inputs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` inputs, evenly spread, that score trials, and the others, which decide between finalists."""
+    """`count` inputs, evenly spread, and the others: all again where there are none."""
     chosen = torch.zeros(len(inputs), dtype=torch.bool)
     chosen[torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long()] = True
     rest = inputs[~chosen]
@@ -414,7 +428,8 @@ def provenance(search: Search) -> dict[str, Any]:
             "note": latency.note,
         },
         "data": {
-            "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial",
+            "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial, corrected on "
+            f"{len(prepared.evaluator.correcting)} others",
             "finalists": f"{min(len(prepared.held_out), HELD_OUT)} more calibration inputs decide between the best trials",
         },
         "machine": machine(),

@@ -134,7 +134,7 @@ def search(
         str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 48,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 36,
     method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
     pessimism: Annotated[
         float,
@@ -305,7 +305,7 @@ def compare(
     study: Annotated[
         str | None, typer.Option(help="Name of the folder; by default from task, target and budget.", metavar="NAME")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 48,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 36,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),
@@ -559,7 +559,7 @@ def export(
     console = Console()
     prepared = _prepared(folder, console)
     prepared.profile.space.consistent(dict(plan))
-    write_network(prepared, prepared.evaluator.recovered(plan), to, integer)
+    write_network(prepared, prepared.recovered(plan), to, integer)
     console.print(f"wrote plan.json, weights.safetensors, model.onnx and model.acm to {to}", soft_wrap=True)
 
 
@@ -596,7 +596,7 @@ def verify(
     prepared.profile.space.consistent(dict(plan))
     latency = prepared.profile.latency
     predicted = latency(plan)
-    candidate = prepared.evaluator.recovered(plan)
+    candidate = prepared.recovered(plan)
     if trial is None:
         # The best network may have been fine-tuned.
         candidate = load_weights(candidate, best / WEIGHTS)

@@ -40,7 +40,7 @@ def finetune_plan(
         return divergence(dense, outputs(candidate.run, judges))
 
     training = _training(prepared.task, reconstruction)
-    lesson = Lesson(evaluator.dense, evaluator.recovered(plan), evaluator.rows(plan), training, loss)
+    lesson = Lesson(evaluator.dense, prepared.recovered(plan), evaluator.rows(plan), training, loss)
     return finetune(lesson, minutes, folder / f"{plan.key}.safetensors", update)
 
 

@@ -73,7 +73,7 @@ class EvaluationJudge:
 
     def judged(self, plan: Plan) -> Judged:
         """Loss and metric of a Plan."""
-        return self.judged_network(self._prepared.evaluator.recovered(plan))
+        return self.judged_network(self._prepared.recovered(plan))
 
     def judged_network(self, candidate: Candidate) -> Judged:
         """Loss and metric of a network."""
@@ -311,7 +311,7 @@ def _write(search: Search, result: StudyResult, plans: dict[int, Plan], best: Ca
         if not (folder / plan_path(number)).exists():
             plan.save(folder / plan_path(number))
     if result.best is not None:
-        write_network(search.prepared, best or search.prepared.evaluator.recovered(plans[result.best]), folder / "best")
+        write_network(search.prepared, best or search.prepared.recovered(plans[result.best]), folder / "best")
     write_reports(result, folder)
 
 

@@ -76,7 +76,7 @@ def lesson_of(tiny: Prepared, plan: Plan) -> Lesson:
     dense = outputs(evaluator.dense.run, tiny.held_out)
     return Lesson(
         evaluator.dense,
-        evaluator.recovered(plan),
+        tiny.recovered(plan),
         evaluator.rows(plan),
         calibration[:48],
         lambda candidate: divergence(dense, outputs(candidate.run, tiny.held_out)),
@@ -124,7 +124,7 @@ def check_form(start: Candidate, trained: Candidate) -> None:
 
 def test_a_student_begins_as_the_candidate(tiny: Prepared, random_plan: Callable[[int], Plan], images: Tensor) -> None:
     for seed in range(6):
-        start = tiny.evaluator.recovered(random_plan(seed))
+        start = tiny.recovered(random_plan(seed))
         with torch.no_grad():
             same = Student.of(start, images[:16]).candidate()
         for name, tensor in start.network.tensors.items():
@@ -136,7 +136,7 @@ def test_a_student_begins_as_the_candidate(tiny: Prepared, random_plan: Callable
 def test_gradients_reach_what_is_stored_and_nothing_else(
     tiny: Prepared, random_plan: Callable[[int], Plan], images: Tensor, seed: int
 ) -> None:
-    start = tiny.evaluator.recovered(random_plan(seed))
+    start = tiny.recovered(random_plan(seed))
     student = Student.of(start, images[:16])
     output = student.candidate().run(images[:32])
     torch.autograd.backward(output.square().sum())
@@ -175,7 +175,7 @@ def test_rounding_keeps_exact_values_with_and_without_gradients() -> None:
 
 
 def test_stored_blocks_are_whole_and_no_others(tiny: Prepared, plan: Plan) -> None:
-    candidate = tiny.evaluator.recovered(plan)
+    candidate = tiny.recovered(plan)
     seen = 0
     for layer, option in plan.items():
         mask, weight = stored_mask(candidate, layer), candidate.network.tensors[f"{layer}.weight"]

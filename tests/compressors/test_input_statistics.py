@@ -89,6 +89,16 @@ def test_damping_grows_when_there_is_little_data() -> None:
     assert scarce >= 0.03
 
 
+def test_a_channel_that_is_constant_in_one_half_is_damped() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn((4, 1, 9), generator=generator)
+    halves = [torch.randn((4, 9, 400), generator=generator) for _ in range(2)]
+    covariances = [half @ half.transpose(1, 2) / 400 for half in halves]
+    covariances[0][2] = -1e-9  # a constant's variance, but for rounding
+    first, second = covariances
+    assert choose_damping(weight, first, second) == choose_damping(weight, second, first)
+
+
 def test_one_sample_is_enough(network: Network, layers: dict[str, Layer], batches: list[Tensor]) -> None:
     found = collect(network, list(layers.values()), [batches[0][:1]])
     assert set(found) == set(LAYERS)

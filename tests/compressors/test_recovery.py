@@ -14,7 +14,7 @@ from autocompress.compressors.candidate import Candidate
 from autocompress.compressors.quantization import codes
 from autocompress.compressors.recovery import MIN_POSITIONS, StatisticsCorrection, dense_moments, fold
 from autocompress.deployment.weights import save_weights
-from autocompress.evaluators.evaluator import dense_candidate
+from autocompress.evaluators.evaluator import PlanEvaluator, dense_candidate
 from autocompress.evaluators.loss import divergence
 from autocompress.spaces.network import Network, Op
 from autocompress.spaces.option import Option
@@ -26,9 +26,9 @@ def test_moments_are_restored(tiny: Prepared, option: Option) -> None:
     evaluator = tiny.evaluator
     plan = tiny.profile.space.uniform(option)
     assert option in plan.values()
-    moments, _ = dense_moments(evaluator.dense, evaluator.samples)
+    moments = dense_moments(evaluator.dense, evaluator.samples)
     candidate = evaluator.candidate(plan)
-    correction, checked = StatisticsCorrection(moments), []
+    correction, checked = StatisticsCorrection(moments, len(evaluator.samples)), []
 
     def watch(op: Op, output: Tensor, scale: float) -> Tensor:
         fixed = correction(op, output, scale)
@@ -49,23 +49,34 @@ def test_moments_are_restored(tiny: Prepared, option: Option) -> None:
 
 def test_layers_seen_at_few_positions_are_left_alone(tiny: Prepared) -> None:
     evaluator = tiny.evaluator
-    moments, _ = dense_moments(evaluator.dense, evaluator.samples)
+    moments = dense_moments(evaluator.dense, evaluator.samples)
     classifier = tiny.profile.layers[-1].name
     assert len(evaluator.samples) < MIN_POSITIONS and classifier not in moments
     assert set(moments) == {layer.name for layer in tiny.profile.layers} - {classifier}
     plan = tiny.profile.space.uniform(Option("dense", 0.0, 8))
     assert torch.equal(
-        evaluator.recovered(plan).network.tensors[f"{classifier}.weight"],
+        tiny.recovered(plan).network.tensors[f"{classifier}.weight"],
         evaluator.candidate(plan).network.tensors[f"{classifier}.weight"],
     )
 
 
+def corrected(evaluator: PlanEvaluator, candidate: Candidate) -> tuple[Tensor, StatisticsCorrection]:
+    """What a Candidate gives for the samples, corrected on the evaluator's correcting inputs, and the correction."""
+    inputs, count = torch.cat([evaluator.correcting, evaluator.samples]), len(evaluator.correcting)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    moments = evaluator.kept_moments(dense_moments(evaluator.dense, inputs[:count]), candidate.plan)
+    correction = StatisticsCorrection(moments, count)
+    return candidate.run(inputs, correction)[count:], correction
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_the_folded_correction_gives_the_corrected_outputs(tiny: Prepared, random_plan: Callable[[int], Plan], seed: int) -> None:
+def test_the_loss_is_that_of_the_folded_correction(tiny: Prepared, random_plan: Callable[[int], Plan], seed: int) -> None:
     evaluator, plan = tiny.evaluator, random_plan(seed)
-    folded = evaluator.recovered(plan)
-    loss = divergence(evaluator.dense_outputs, folded.run(evaluator.samples))
-    assert loss == pytest.approx(evaluator.loss(plan), rel=0.05, abs=1e-6)
+    candidate = evaluator.candidate(plan)
+    output, correction = corrected(evaluator, candidate)
+    assert divergence(evaluator.dense_outputs, output) == pytest.approx(evaluator.loss(plan), rel=1e-3, abs=1e-7)
+    folded = fold(candidate, correction).run(evaluator.samples)
+    assert divergence(evaluator.dense_outputs, folded) == pytest.approx(evaluator.loss(plan), rel=0.05, abs=1e-6)
 
 
 def test_without_rounding_the_folded_correction_is_exact(tiny: Prepared) -> None:
@@ -75,17 +86,32 @@ def test_without_rounding_the_folded_correction_is_exact(tiny: Prepared) -> None
     option = max((option for option in offered if option.bits == 32), key=lambda option: option.sparsity)
     plan = space.consistent(dict(space.uniform(option)))
     assert option in plan.values()
-    folded = divergence(evaluator.dense_outputs, evaluator.recovered(plan).run(evaluator.samples))
-    uncorrected = divergence(evaluator.dense_outputs, evaluator.candidate(plan).run(evaluator.samples))
+    candidate = evaluator.candidate(plan)
+    _, correction = corrected(evaluator, candidate)
+    folded = divergence(evaluator.dense_outputs, fold(candidate, correction).run(evaluator.samples))
+    uncorrected = divergence(evaluator.dense_outputs, candidate.run(evaluator.samples))
     assert folded == pytest.approx(evaluator.loss(plan), rel=1e-3, abs=1e-8)
     assert uncorrected > 1.2 * folded
+
+
+def test_a_recovered_network_is_corrected_on_the_recovery_inputs(tiny: Prepared, random_plan: Callable[[int], Plan]) -> None:
+    evaluator, plan = tiny.evaluator, random_plan(3)
+    inputs = tiny.recovery.contiguous(memory_format=torch.channels_last)
+    assert len(inputs) > len(evaluator.correcting)
+    candidate = evaluator.candidate(plan)
+    moments = evaluator.kept_moments(dense_moments(evaluator.dense, inputs), plan)
+    correction = StatisticsCorrection(moments, len(inputs))
+    candidate.run(inputs, correction)
+    expected = fold(candidate, correction)
+    for name, value in tiny.recovered(plan).network.tensors.items():
+        assert torch.allclose(value, expected.network.tensors[name], rtol=1e-4, atol=1e-5)
 
 
 def test_folding_keeps_integer_codes_and_half_precision(tiny: Prepared, random_plan: Callable[[int], Plan]) -> None:
     integers = halves = 0
     for seed in range(8):
         plan = random_plan(seed)
-        before, after = tiny.evaluator.candidate(plan), tiny.evaluator.recovered(plan)
+        before, after = tiny.evaluator.candidate(plan), tiny.recovered(plan)
         for layer, option in plan.items():
             old, new = (c.network.tensors[f"{layer}.weight"] for c in (before, after))
             if option.bits in (8, 4):
@@ -115,9 +141,8 @@ def test_a_channel_that_is_constant_keeps_a_usable_scale(tiny: Prepared) -> None
     evaluator, plan = tiny.evaluator, tiny.profile.space.uniform(Option("dense", 0.0, 8))
     candidate = evaluator.candidate(plan)
     candidate = replace(candidate, network=dead_channel(candidate.network, layer))
-    correction = StatisticsCorrection(
-        dense_moments(dense_candidate(dead_channel(evaluator.network, layer)), evaluator.samples)[0]
-    )
+    moments = dense_moments(dense_candidate(dead_channel(evaluator.network, layer)), evaluator.samples)
+    correction = StatisticsCorrection(moments, len(evaluator.samples))
     expected = candidate.run(evaluator.samples, correction)
     folded = fold(candidate, correction)
     assert float(folded.scales[layer].min()) > 0
@@ -128,7 +153,7 @@ def test_a_channel_that_is_constant_keeps_a_usable_scale(tiny: Prepared) -> None
 def test_saved_weights_are_the_recovered_network(tiny: Prepared, random_plan: Callable[[int], Plan], tmp_path: Path) -> None:
     for seed in range(4):
         plan = random_plan(seed)
-        candidate = tiny.evaluator.recovered(plan)
+        candidate = tiny.recovered(plan)
         save_weights(candidate, tmp_path / "weights.safetensors")
         stored = load_file(tmp_path / "weights.safetensors")
         for layer, option in plan.items():

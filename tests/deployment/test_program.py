@@ -187,7 +187,7 @@ def test_mixed_plans_in_the_runtime(name: str, tmp_path: Path) -> None:
 def test_recovered_plans_of_a_search(tiny: Prepared, random_plan: Callable[[int], Plan], seed: int) -> None:
     """Weights of the layer database, channels removed, statistics correction folded in."""
     plan = random_plan(seed)
-    made = tiny.evaluator.recovered(plan)
+    made = tiny.recovered(plan)
     check(made, tiny.evaluator.samples[0])
     assert json.loads(program(made, {"task": "tiny"}).metadata["plan"]) == plan.to_json()
 

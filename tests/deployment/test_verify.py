@@ -23,7 +23,7 @@ def verified(tiny: Prepared, plan: Plan, repeat: int = 3) -> Verification:
     host = load_target("host")
     latency = tiny.profile.latency
     return verify(
-        tiny.evaluator.recovered(plan),
+        tiny.recovered(plan),
         tiny.evaluator.samples[:2],
         latency(plan),
         latency.source,

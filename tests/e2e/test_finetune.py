@@ -52,7 +52,7 @@ def test_the_best_network_is_trained_reported_and_written(
     assert StudyResult.load(folder / "result.json").finetuned is not None
     assert "fine-tuning" in (folder / "report.html").read_text()
     plan = Plan.from_json(json.loads((folder / "best" / "plan.json").read_text()))
-    written = load_weights(tiny.evaluator.recovered(plan), folder / "best" / "weights.safetensors")
+    written = load_weights(tiny.recovered(plan), folder / "best" / "weights.safetensors")
     inputs, _ = evaluation_data(tiny.task)
     expected = outputs(written.run, inputs)
     loss = divergence(outputs(tiny.evaluator.dense.run, inputs), expected)

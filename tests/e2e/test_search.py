@@ -139,7 +139,7 @@ def test_without_a_budget_everything_is_feasible(whole_front: Run) -> None:
 def test_the_artifact_computes_what_was_evaluated(run: Run, prepared: Prepared) -> None:
     plan = Plan.from_json(json.loads((run.folder / "best" / "plan.json").read_text()))
     inputs, labels = evaluation_data(prepared.task)
-    expected = outputs(prepared.evaluator.recovered(plan).run, inputs)
+    expected = outputs(prepared.recovered(plan).run, inputs)
     session = onnxruntime.InferenceSession(run.folder / "best" / "model.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     found = torch.from_numpy(np.concatenate([session.run(None, {name: image[None].numpy()})[0] for image in inputs]))

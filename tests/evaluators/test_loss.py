@@ -36,12 +36,20 @@ def test_evaluator_with_more_inputs_is_one_on_all_of_them(tiny: Prepared) -> Non
     plan = tiny.profile.space.uniform(Option("block4x4", 0.5, 8))
     evaluator = tiny.evaluator
     both = torch.cat([evaluator.samples, tiny.held_out])
-    alone = PlanEvaluator(evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, both)
+    fixed = (evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers)
     more = evaluator.with_more(tiny.held_out)
-    assert more.loss(plan) == pytest.approx(alone.loss(plan), rel=1e-3)
-    assert evaluator.loss(plan) == pytest.approx(
-        PlanEvaluator(evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples).loss(
-            plan
-        ),
-        rel=1e-5,
+    assert more.loss(plan) == pytest.approx(PlanEvaluator(*fixed, both, evaluator.correcting).loss(plan), rel=1e-3)
+    alone = PlanEvaluator(*fixed, evaluator.samples, evaluator.correcting)
+    assert evaluator.loss(plan) == pytest.approx(alone.loss(plan), rel=1e-5)
+
+
+def test_what_scores_a_plan_corrects_nothing(tiny: Prepared) -> None:
+    plan = tiny.profile.space.uniform(Option("block4x4", 0.5, 8))
+    evaluator = tiny.evaluator
+    fixed = (evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers)
+    count = len(evaluator.samples) // 2
+    first, second = (
+        PlanEvaluator(*fixed, samples, evaluator.correcting) for samples in (evaluator.samples[:count], evaluator.samples[count:])
     )
+    mean = (count * first.loss(plan) + (len(evaluator.samples) - count) * second.loss(plan)) / len(evaluator.samples)
+    assert evaluator.loss(plan) == pytest.approx(mean, rel=1e-4)

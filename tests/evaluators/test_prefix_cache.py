@@ -10,7 +10,7 @@ from autocompress.compressors.candidate import Value
 from autocompress.compressors.recovery import StatisticsCorrection, dense_moments
 from autocompress.evaluators.error_table import base
 from autocompress.evaluators.evaluator import PlanEvaluator
-from autocompress.evaluators.loss import divergence
+from autocompress.evaluators.loss import divergence, memory_format
 from autocompress.evaluators.prefix_cache import PrefixCache
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
@@ -20,14 +20,16 @@ from autocompress.spaces.plan import Plan
 def evaluator(tiny: Prepared) -> PlanEvaluator:
     """One of its own: nothing is remembered."""
     made = tiny.evaluator
-    return PlanEvaluator(made.network, made.groups, made.database, made.quantizers, made.samples)
+    return PlanEvaluator(made.network, made.groups, made.database, made.quantizers, made.samples, made.correcting)
 
 
 def without_cache(evaluator: PlanEvaluator, plan: Plan) -> float:
     """The loss of a Plan that removes no channels, in one go."""
+    inputs, count = torch.cat([evaluator.correcting, evaluator.samples]), len(evaluator.correcting)
+    inputs = inputs.contiguous(memory_format=memory_format(inputs))
     with torch.inference_mode():
-        correction = StatisticsCorrection(dense_moments(evaluator.dense, evaluator.samples)[0])
-        return divergence(evaluator.dense_outputs, evaluator.candidate(plan).run(evaluator.samples, correction))
+        correction = StatisticsCorrection(dense_moments(evaluator.dense, inputs[:count]), count)
+        return divergence(evaluator.dense_outputs, evaluator.candidate(plan).run(inputs, correction)[count:])
 
 
 def neighbours(tiny: Prepared, random_plan: Callable[[int], Plan]) -> list[Plan]:
@@ -59,7 +61,9 @@ def test_losses_with_and_without_the_cache_are_identical(
     monkeypatch.setattr(PrefixCache, "longest", watched)
     cached = [evaluator.loss(plan) for plan in plans]
     monkeypatch.setattr(PrefixCache, "longest", lambda cache, plan: (-1, {}))
-    fresh = PlanEvaluator(evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples)
+    fresh = PlanEvaluator(
+        evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples, evaluator.correcting
+    )
     assert cached == [fresh.loss(plan) for plan in plans]
     assert sum(start >= 0 for start in starts) > 10, "the cache was hardly used"
     assert len(set(cached)) > 20
@@ -105,7 +109,9 @@ def test_a_plan_is_computed_once_and_remembered(
 ) -> None:
     plan, known = tiny.profile.space.uniform(Option("block4x4", 0.5, 8)), base(tiny.profile.space)
     expected = evaluator.loss(plan)
-    fresh = PlanEvaluator(evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples)
+    fresh = PlanEvaluator(
+        evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples, evaluator.correcting
+    )
     fresh.remember({known: 0.25})
     assert fresh.loss(plan) == expected
     monkeypatch.setattr(fresh, "_outputs", lambda plan: pytest.fail("computed again"))

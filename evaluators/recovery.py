@@ -1,0 +1,34 @@
+"""Recovery: networks as they are used, with a statistics correction that was found on many inputs."""
+
+from __future__ import annotations
+
+import torch
+
+from ..compressors.candidate import Candidate
+from ..compressors.recovery import StatisticsCorrection, dense_moments, fold
+from ..spaces.plan import Plan
+from .evaluator import PlanEvaluator
+from .loss import memory_format
+
+
+class Recovery:
+    """Makes networks of Plans.
+
+    Args:
+        evaluator: knows what the Plans mean.
+        inputs: those on which statistics are corrected, shape (inputs, ...).
+    """
+
+    def __init__(self, evaluator: PlanEvaluator, inputs: torch.Tensor) -> None:
+        self._evaluator = evaluator
+        self._inputs = inputs.contiguous(memory_format=memory_format(inputs))
+        with torch.inference_mode():
+            self._moments = dense_moments(evaluator.dense, self._inputs)
+
+    def __call__(self, plan: Plan) -> Candidate:
+        """The network that a Plan means, with the correction folded in."""
+        candidate = self._evaluator.candidate(plan)
+        correction = StatisticsCorrection(self._evaluator.kept_moments(self._moments, plan), len(self._inputs))
+        with torch.inference_mode():
+            candidate.run(self._inputs, correction)
+            return fold(candidate, correction)
