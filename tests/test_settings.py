@@ -72,7 +72,6 @@ def test_written_budgets_are_exactly_the_same(value: float) -> None:
         {"study": "../x"},
         {"study": ""},
         {"max_size": 0},
-        {"objectives": ()},
         {"objectives": ("size", "latency")},
         {"objectives": ("speed",)},
     ],
