@@ -138,7 +138,8 @@ def test_a_damaged_study_is_refused_and_a_torn_one_repaired(
     assert command(*arguments).code == 0
     journal = tmp_path / "s" / "study.journal"
     whole = journal.read_bytes()
-    journal.write_bytes(whole[: len(whole) // 2] + b"#!?" + whole[len(whole) // 2 + 40 :])
+    middle = whole.index(b"\n", len(whole) // 2) + 1
+    journal.write_bytes(whole[:middle] + b"#!?" + whole[middle + 40 :])
     damaged = journal.read_bytes()
     assert "study.journal is damaged" in command(*arguments).message
     assert journal.read_bytes() == damaged
