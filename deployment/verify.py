@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,12 @@ from ..compressors.exact import ExactCandidate
 from ..evaluators.latency import OpLatency, PlanLatency
 from ..kernels.artifact import read_artifact, write_artifact
 from ..kernels.interpret import Interpreter
-from ..kernels.remote import DeviceRun, run_on_device
+from ..kernels.line import Line, add_point, fitted, load_points, usable
+from ..kernels.remote import StepTiming, run_on_device
+from ..kernels.table import LatencyTable, points_path
 from ..kernels.targets import Core, Target
+from ..kernels.toolchain import kernels_hash
+from ..spaces.plan import Plan
 from .agreement import agreement, relative_error
 from .program import lower
 
@@ -41,7 +47,7 @@ class Verification:
     """What `autocompress verify` found.
 
     Attributes:
-        url, product, cpu: where the network ran.
+        url, product, cpu, fingerprint: where the network ran.
         samples: inputs that were compared.
         equal, worst: int8 codes of single ops: smallest share that the evaluated network has too, and largest difference.
         fp32, fp16: largest relative errors of single ops.
@@ -56,6 +62,7 @@ class Verification:
     url: str
     product: str
     cpu: int
+    fingerprint: str
     samples: int
     equal: float
     worst: int
@@ -135,6 +142,7 @@ def verify(
         done.url,
         done.product,
         done.cpu,
+        done.fingerprint,
         len(samples),
         min(float(np.mean(shares)) for shares in zip(*([op.equal for op in each.ops] for each in found), strict=True)),
         max(each.worst for each in found),
@@ -150,16 +158,40 @@ def verify(
         predicted.low_ms,
         predicted.high_ms,
         source,
-        _rows(done, predicted.ops),
+        op_rows(done.steps, predicted.ops),
     )
 
 
-def _rows(done: DeviceRun, predicted: tuple[OpLatency, ...]) -> tuple[OpRow, ...]:
-    """Measured and predicted times side by side; an op of several steps is their sum."""
+def remember(
+    measured_ms: float, fingerprint: str, network: str, plan: Plan, predicted: PlanLatency, table: LatencyTable
+) -> Line | None:
+    """Add a timed network to those through which its core's end-to-end line is fitted.
+
+    Args:
+        measured_ms, fingerprint: its time, and on which device.
+        network: its name.
+        predicted: the latency of its Plan, from `table`.
+
+    Returns:
+        The new line, or None if the network says nothing of the table: some of its rows are modelled, or of another device.
+
+    Raises:
+        UserError: the file of verified networks is damaged, or cannot be written.
+    """
+    if fingerprint != table.device or any(op.source != "measured" for op in predicted.ops):
+        return None
+    path = points_path(table.target, table.core)
+    total = math.fsum(op.median for op in predicted.ops)
+    add_point(path, network, plan.key, total, measured_ms * 1e3, kernels_hash(), fingerprint)
+    return fitted(usable(load_points(path), kernels_hash(), fingerprint))
+
+
+def op_rows(steps: Sequence[StepTiming], predicted: Sequence[OpLatency]) -> tuple[OpRow, ...]:
+    """Measured and predicted times side by side, the largest first; an op of several steps is their sum."""
     expected = {row.name: row.microseconds for row in predicted}
     measured: dict[str, float] = {}
     kernels: dict[str, str] = {}
-    for step in done.steps:
+    for step in steps:
         name = _predicted_name(step.name, expected)
         measured[name] = measured.get(name, 0.0) + step.microseconds
         kernels[name] = step.kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -19,10 +19,10 @@ from ..spaces.option import ACTIVATIONS, Bits, Option, Structure
 from ..spaces.plan import Plan
 from ..spaces.remove_channels import remove_channels
 from ..spaces.space import kept_channels
+from .views import is_view, leading_axes
 
-_TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
-#: Ops that cost nothing: the kernels read the tensor under its new shape, or a part of it, where it lies.
-FREE = frozenset({"reshape"})
+#: Bits of an element, by data type.
+TYPE_BITS: dict[DataType, Bits] = {"fp32": 32, "fp16": 16, "int8": 8}
 #: Activations that only bound their input.
 _BOUNDS = frozenset({"none", "relu", "clamp"})
 #: Assignments of data types to Layers, and numbers of channels that Groups keep, whose consequences are kept.
@@ -105,6 +105,7 @@ class LatencyEvaluator:
         self._leaders = {group.name: group.producers[0].op for group in groups}
         self._groups = {group.name: group for group in groups}
         self._channels = {name: _channels(shape, self._last_axis(name)) for name, shape in network.shapes.items()}
+        self._leading = leading_axes(network)
         self._shares = self._channel_shares()
         self._touching = {group.name: self._ops_touching(group) for group in groups}
         read = {INPUT: (INPUT,), **{op.name: (op.name, *op.inputs) for op in network.ops}}
@@ -183,6 +184,10 @@ class LatencyEvaluator:
             if option.structure == "channel"
         }
 
+    def free(self, op: Op, type_: DataType) -> bool:
+        """Whether an op that is no Layer takes no time when it computes in a type."""
+        return is_view(op, type_, self._leading)
+
     def supports(self, layer: Layer, structure: Structure, bits: Bits) -> bool:
         """Whether the table has a kernel for a Layer in that structure and weight format."""
         return self.table.supports(self.layer_geometry(layer.name, {}), "dense" if structure == "channel" else structure, bits)
@@ -260,7 +265,7 @@ class LatencyEvaluator:
         """What a Layer takes under an Option, or another op in a data type; None for one that costs nothing."""
         if isinstance(choice, Option):
             return self._layer(op.name, choice, kept)
-        return None if op.kind in FREE else self._other(op, choice, kept)
+        return None if self.free(op, choice) else self._other(op, choice, kept)
 
     def _typing(self, plan: Plan) -> _Typing:
         if self._last is not None and self._last[0] is plan:
@@ -287,9 +292,9 @@ class LatencyEvaluator:
     def _other(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> OpLatency:
         key = (op.name, type_, *[kept.get(group) for group in self._deciding[op.name]])
         if key not in self._rows:
-            shares = [self.table.share(self.other_geometry(op, kept), "dense", 0.0, _TYPE_BITS[type_])]
+            shares = [self.table.share(self.other_geometry(op, kept), "dense", 0.0, TYPE_BITS[type_])]
             if op.kind != "activation" and (bend := self.bend_geometry(op, kept)) is not None:
-                shares.append(self.table.share(bend, "dense", 0.0, _TYPE_BITS[type_]))
+                shares.append(self.table.share(bend, "dense", 0.0, TYPE_BITS[type_]))
             self._rows[key] = _op_latency(op.name, op.kind, shares)
         return self._rows[key]
 
@@ -297,9 +302,10 @@ class LatencyEvaluator:
         tensor, source, destination = conversion
         key = (conversion, *[kept.get(group) for group in self._deciding[tensor]])
         if key not in self._rows:
-            geometry = self.conversion_geometry(tensor, kept)
-            # int8 to fp32 moves as many bytes as fp32 to int8; the row is keyed by the narrower side.
-            share = self.table.share(geometry, "dense", 0.0, min(_TYPE_BITS[source], _TYPE_BITS[destination]))
+            narrows = TYPE_BITS[destination] < TYPE_BITS[source]
+            geometry = self.conversion_geometry("convert" if narrows else "widen", tensor, kept)
+            # Rows are keyed by the narrower side; the wider one is fp32 there.
+            share = self.table.share(geometry, "dense", 0.0, min(TYPE_BITS[source], TYPE_BITS[destination]))
             self._rows[key] = _op_latency(f"{tensor}: {source} to {destination}", "convert", [share])
         return self._rows[key]
 
@@ -309,7 +315,7 @@ class LatencyEvaluator:
         for op in self.network.ops:
             if op.name in plan:
                 rows.append(self._layer(op.name, plan[op.name], kept))
-            elif op.name not in self.layers and op.kind not in FREE:
+            elif op.name not in self.layers and not self.free(op, typing.types[op.name]):
                 rows.append(self._other(op, typing.types[op.name], kept))
         rows += [self._conversion(conversion, kept) for conversion in typing.conversions]
         return rows
@@ -377,9 +383,9 @@ class LatencyEvaluator:
     def _modelled(self) -> int:
         return sum(row.source == "modelled" for row in self._summed)
 
-    def conversion_geometry(self, tensor: str, kept: Mapping[str, int]) -> Geometry:
+    def conversion_geometry(self, op: Literal["convert", "widen"], tensor: str, kept: Mapping[str, int]) -> Geometry:
         """Geometry of a conversion of a tensor when Groups keep only so many channels."""
-        return self._plane("convert", tensor, tensor, kept)
+        return self._plane(op, tensor, tensor, kept)
 
     def other_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry:
         """Geometry of an op that is no Layer when Groups keep only so many channels."""
@@ -401,6 +407,8 @@ class LatencyEvaluator:
                 return replace(plane, in_height=1, in_width=1)
             return plane
         kinds: dict[str, KernelOp] = {"activation": "activation", "permute": "gather", "pad": "gather"}
+        if op.kind == "slice" and op.attributes["axis"] != self._leading[op.inputs[0]]:
+            return self._plane("gather", first, op.name, kept)
         return self._plane(kinds.get(op.kind, "copy"), first, op.name, kept)
 
     def bend_geometry(self, op: Op, kept: Mapping[str, int]) -> Geometry | None:

@@ -12,7 +12,7 @@ from ..spaces.groups import Group
 from ..spaces.network import INPUT
 from ..spaces.option import BITS, BLOCKS
 from ..spaces.space import CHANNEL_LEVELS, WEIGHT_LEVELS, kept_channels
-from .latency import FREE, LatencyEvaluator
+from .latency import TYPE_BITS, LatencyEvaluator
 
 #: Choices of kept channels beyond which only some are taken for one op: those that change one Group, or all of them alike.
 MOST_CHOICES = 512
@@ -49,12 +49,15 @@ def _rows(
                 # A Layer that loses channels is dense in those that remain.
                 levels = () if own & kept.keys() else weight_levels
                 yield kept, _layer_rows(latency, latency.layer_geometry(op.name, kept), levels)
-            elif op.kind not in FREE:
-                yield kept, _plain_rows(latency, latency.other_geometry(op, kept), (32, 16, 8))
+            else:
+                widths = [TYPE_BITS[type_] for type_ in TYPE_BITS if not latency.free(op, type_)]
+                yield kept, _plain_rows(latency, latency.other_geometry(op, kept), widths)
     for tensor in (INPUT, *(op.name for op in network.ops)):
         for kept in _choices(latency.groups_of((tensor,)), channel_levels):
-            # Keyed by the narrower side: none has 32.
-            yield kept, _plain_rows(latency, latency.conversion_geometry(tensor, kept), (16, 8))
+            # Keyed by the narrower side: none has 32. The input is fp32.
+            yield kept, _plain_rows(latency, latency.conversion_geometry("convert", tensor, kept), (16, 8))
+            if tensor != INPUT:
+                yield kept, _plain_rows(latency, latency.conversion_geometry("widen", tensor, kept), (16, 8))
 
 
 def _choices(groups: Sequence[Group], channel_levels: Sequence[float]) -> Iterable[dict[str, int]]:

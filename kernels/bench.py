@@ -332,7 +332,7 @@ def general_grid(table: LatencyTable) -> tuple[RowKey, ...]:
                     "depthwise", count, count, pixels, pixels, small, small, (size, size), (stride, stride), groups=count
                 )
                 keys += _weighted(table, geometry)
-            plain: tuple[KernelOp, ...] = ("add", "activation", "copy", "gather", "convert")
+            plain: tuple[KernelOp, ...] = ("add", "activation", "copy", "gather", "convert", "widen")
             keys += [key for op in plain for key in _weightless(table, Geometry(op, count, count, *plane))]
             keys += _weightless(table, Geometry("mul", count, count, 1, 1, pixels, pixels))
             keys += _weightless(table, Geometry("global_pool", count, count, pixels, pixels, 1, 1))
@@ -356,5 +356,5 @@ def _weightless(table: LatencyTable, geometry: Geometry) -> list[RowKey]:
     return [
         RowKey(geometry, "dense", 0.0, bits)
         for bits in (32, 16, 8)
-        if table.supports(geometry, "dense", bits) and (geometry.op, bits) != ("convert", 32)
+        if table.supports(geometry, "dense", bits) and not (geometry.op in ("convert", "widen") and bits == 32)
     ]

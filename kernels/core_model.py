@@ -63,6 +63,7 @@ _ELEMENTWISE = {
     "copy": {"fp32": 2.0, "fp16": 2.0, "int8": 0.0},
     "gather": {"fp32": 16.0, "fp16": 32.0, "int8": 64.0},  # four for every element
     "convert": {"fp32": 6.0, "fp16": 4.0, "int8": 80.0},
+    "widen": {"fp32": 6.0, "fp16": 4.0, "int8": 80.0},
     "global_pool": {"fp32": 2.0, "fp16": 4.0, "int8": 6.0},
 }
 # int8 activation and copy look every element up in a table.
@@ -173,7 +174,7 @@ def op_time_us(geometry: Geometry, structure: str, sparsity: float, bits: int, c
     Args:
         structure: of the weights; `dense` for ops without any. Channel pruning is `dense` at the smaller geometry.
         sparsity: share of zero weights, over in_channels x kernel window x out_channels, in [0, 1).
-        bits: of the weights; for ops without weights, of the data (of the result for `convert`).
+        bits: of the weights; for ops without weights, of the data (the narrower side of `convert` and `widen`).
 
     Raises:
         ValueError: no such kernel, or a sparsity that does not fit.
@@ -407,8 +408,8 @@ def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[flo
         read += written  # the other operand, which has the result's shape
     elif geometry.op == "gather":
         read += written * 4 / size  # the offsets
-    elif geometry.op == "convert":
-        read *= (2 if dtype == "fp32" else 4) / size  # a Geometry does not tell the source type: the widest likely one
+    elif geometry.op in ("convert", "widen"):
+        read *= (2 if dtype == "fp32" else 4) / size  # the other side is fp32, whichever is read
     return compute, _data_cycles(read + written, core)
 
 

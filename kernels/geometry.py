@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-KernelOp = Literal["conv", "depthwise", "linear", "add", "mul", "pool", "global_pool", "activation", "copy", "gather", "convert"]
+KernelOp = Literal[
+    "conv", "depthwise", "linear", "add", "mul", "pool", "global_pool", "activation", "copy", "gather", "convert", "widen"
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -15,8 +17,8 @@ class Geometry:
     Attributes:
         op: `conv` is any convolution with more than one input channel per group (1x1 included); `linear` is a matrix by
             `out_width` columns (1 for a plain linear); `mul` with `in_height` 1 broadcasts a per-channel gate over a plane;
-            `copy` moves planes (concatenation), `gather` single elements (permute, explicit padding); `convert` changes the data
-            type of a tensor.
+            `copy` moves planes (concatenation), `gather` single elements (permute, explicit padding); `convert` turns fp32 into
+            another data type, `widen` that type into fp32.
         in_channels, out_channels: over all groups.
         kernel, stride, dilation: height, width.
     """

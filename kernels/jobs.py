@@ -44,7 +44,7 @@ def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Jo
     """The job that measures a row. Whether there is such a kernel is for the program to say.
 
     Rows do not tell the activation: matrix kernels, add and mul are timed with a clamp, the op `activation` with hardswish.
-    Pooling is timed as max pooling, `convert` as the way from fp32.
+    Pooling is timed as max pooling.
     """
     # Groups of int4 weights are packed as int8.
     dtype: PackedDtype = "int4" if bits == 4 and geometry.groups == 1 else _DTYPES[max(bits, 8)]
@@ -55,6 +55,8 @@ def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Jo
         kernel = known.get(packed, f"{name}_{packed}")
     elif op == "convert":
         kernel = f"f32_to_{name}"
+    elif op == "widen":
+        kernel = f"{name}_to_f32"
     else:
         kernel = f"{name}_{_NAMES.get(op, op)}"
     problem = _sizes(geometry)
@@ -74,7 +76,7 @@ def _sizes(geometry: Geometry) -> Problem:
     height, width = geometry.in_height, geometry.in_width
     out_height, out_width = geometry.out_height, geometry.out_width
     x2_plane = gate = 0
-    if geometry.op in ("activation", "copy", "convert"):
+    if geometry.op in ("activation", "copy", "convert", "widen"):
         height, width = out_height, out_width
     elif geometry.op in ("add", "mul"):
         # A gate is told by the input's size of one pixel; the operand that it is applied to has the output's.

@@ -24,11 +24,17 @@ _PROGRAM, _MODEL, _INPUT, _OUTPUT = "acrun", "model.acm", "input", "output"
 
 @dataclass(frozen=True)
 class Timing:
-    """Microseconds of many runs: the median, and the 10th and 90th percentile."""
+    """Times of many runs, but for those beside a slower clock than the best.
+
+    Attributes:
+        microseconds, low, high: the median, and the 10th and 90th percentile.
+        sentinel_ns: the fastest time of the sentinel beside them: the clock, as of a row.
+    """
 
     microseconds: float
     low: float
     high: float
+    sentinel_ns: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class DeviceRun:
 
     Attributes:
         url, product, cpu: where.
+        fingerprint: of the device.
         outputs: float32, shape (samples, *output shape).
         whole: time of one run; None when it was not timed.
         steps: times of the steps; empty when they were not timed.
@@ -54,6 +61,7 @@ class DeviceRun:
     url: str
     product: str
     cpu: int
+    fingerprint: str
     outputs: NDArray[np.float32]
     whole: Timing | None
     steps: tuple[StepTiming, ...]
@@ -105,10 +113,10 @@ def run_on_device(
         if repeat:
             timed = ("--repeat", str(repeat), "--cpu", str(chosen))
             _, run = _lines(there, _MODEL, *timed)
-            whole = _timing(run["run"])
+            whole = _timing(run)
             _, _, *rows = _lines(there, _MODEL, "--profile", *timed)
             steps = tuple(StepTiming(str(row["name"]), str(row["kernel"]), float(row["us"])) for row in rows)
-        return DeviceRun(there.url, info.product or info.machine, chosen, np.stack(outputs), whole, steps)
+        return DeviceRun(there.url, info.product or info.machine, chosen, info.fingerprint, np.stack(outputs), whole, steps)
 
 
 def _lines(there: Device, *words: str) -> list[Mapping[str, Any]]:
@@ -144,4 +152,5 @@ def _fetched(there: Device, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _timing(value: Any) -> Timing:
-    return Timing(float(value["us"]), float(value["low"]), float(value["high"]))
+    run = value["run"]
+    return Timing(float(run["us"]), float(run["low"]), float(run["high"]), float(value["sentinel"]))

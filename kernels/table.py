@@ -33,6 +33,7 @@ from .core_model import Calibration, calibration, quantile
 from .devices import this_machine
 from .geometry import Geometry, KernelOp
 from .jobs import has_kernel
+from .line import Line, fitted, load_points, usable
 from .targets import Core, Target, target_from_json
 from .toolchain import kernels_hash
 
@@ -148,6 +149,7 @@ class LatencyTable:
         measured: Mapping[RowKey, Row] | None = None,
         notice: str = "",
         pessimism: float = 0.5,
+        line: Line | None = None,
     ) -> None:
         """A table.
 
@@ -156,6 +158,7 @@ class LatencyTable:
             measured: rows that take precedence over the model.
             notice: what the user should know of rows that are not among them; becomes part of `note`.
             pessimism: the quantile of a row's error that `share` counts: 0.5 is the time itself.
+            line: the end-to-end line; by default the target's.
         """
         if not 0.5 <= pessimism <= 0.99:
             raise UserError(f"pessimism {pessimism:g} is out of range: choose a quantile from 0.5 to 0.99, such as 0.9.")
@@ -164,31 +167,38 @@ class LatencyTable:
         self.constants = calibration(core) if constants is None else constants
         self.pessimism = pessimism
         self.notice = notice
+        self.line = _line_of(target) if line is None else line
         self._given = dict(measured or {})
         self._rows = dict(self._given)
 
     @staticmethod
-    def for_target(target: Target, core: str | None = None, pessimism: float = 0.5) -> LatencyTable:
+    def for_target(target: Target, core: str | None = None, pessimism: float = 0.5, line: Line | None = None) -> LatencyTable:
         """The table of a core (the Target's default one unless named), with the rows measured there if a file of them is present.
 
         Rows of other kernels than today's and of another device than the last one are left out; `note` says so.
 
+        Args:
+            line: the end-to-end line; by default the one fitted on networks that were verified on the device of the rows, else
+                the target's.
+
         Raises:
-            UserError: no such core, a damaged file of measured rows, or a pessimism out of range.
+            UserError: no such core, a damaged file of measured rows or verified networks, or a pessimism out of range.
         """
         chosen = target.core(core)
         path = measured_path(target, chosen)
         if not path.is_file():
-            return LatencyTable(target, chosen, pessimism=pessimism)
+            return LatencyTable(target, chosen, pessimism=pessimism, line=line)
         found = MeasuredRows.load(path)
         found.check(path, target, chosen)
         device = this_machine().fingerprint if target.transport == "local" else found.last_device
-        usable = found.usable(kernels_hash(), device)
+        rows = found.usable(kernels_hash(), device)
         notice = ""
-        if left := len(found.rows) - len(usable):
+        if line is None and rows:
+            line = fitted(usable(load_points(points_path(target, chosen)), kernels_hash(), device))
+        if left := len(found.rows) - len(rows):
             again = f"`autocompress bench --target {target.name} --core {chosen.name}`"
             notice = f"{left} measured rows of other kernels or another device are not used: run {again} to measure them again."
-        return LatencyTable(target, chosen, measured=usable, notice=notice, pessimism=pessimism)
+        return LatencyTable(target, chosen, measured=rows, notice=notice, pessimism=pessimism, line=line)
 
     def supports(self, geometry: Geometry, structure: str, bits: int) -> bool:
         """Whether `row` has an answer. `channel` has none: ask for `dense` at the smaller geometry.
@@ -206,7 +216,8 @@ class LatencyTable:
         Args:
             structure: of the weights; `dense` for ops without any and for pruned channels (at the smaller geometry).
             sparsity: share of zero weights, in [0, 1).
-            bits: of the weights: 32, 16, 8 or 4; for ops without weights, of their data (of the result for `convert`).
+            bits: of the weights: 32, 16, 8 or 4; for ops without weights, of their data (of
+                `convert` and `widen` the narrower side).
 
         Raises:
             ValueError: there is no such kernel: ask `supports` first.
@@ -255,6 +266,8 @@ class LatencyTable:
         }
         if self.pessimism != 0.5:
             content["pessimism"] = self.pessimism
+        if (self.line.intercept_ms, self.line.slope) != (self.target.intercept_ms, self.target.slope):
+            content["line"] = [self.line.intercept_ms, self.line.slope]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -279,13 +292,23 @@ class LatencyTable:
                 f"{which} modelled ({self.constants.provenance}): expect networks to be {spread:.0%} off, and "
                 f"{self.constants.network_spread('unstructured', 32, self.core):.0%} in floating point with sparse weights."
             )
+        if (self.line.intercept_ms, self.line.slope) != (0.0, 1.0):
+            told.append(
+                f"Networks take {self.line.intercept_ms * 1e3:.1f} us + {self.line.slope:.3f} x the sum of their rows "
+                f"({self.line.source})."
+            )
         if self.pessimism != 0.5:
             told.append(f"What counts is the {self.pessimism * 100:g}th percentile of that error, not the median.")
         return " ".join([*told, *([self.notice] if self.notice else [])])
 
     def total_ms(self, sum_us: float) -> float:
-        """Time of a whole network in milliseconds, from the sum of its rows in microseconds: the target's end-to-end line."""
-        return self.target.intercept_ms + self.target.slope * sum_us / 1e3
+        """Time of a whole network in milliseconds, from the sum of its rows in microseconds: the end-to-end line."""
+        return self.line.ms(sum_us)
+
+    @property
+    def device(self) -> str:
+        """Fingerprint of the device that the given rows were measured on; empty without any."""
+        return next((row.measurement.device for row in self._given.values() if row.measurement is not None), "")
 
     def save_csv(self, path: Path) -> None:
         """Write `rows` atomically; equal tables give equal bytes but for the date.
@@ -300,6 +323,7 @@ class LatencyTable:
             "source": self.source,
             "model": core_model.VERSION,
             "constants": dataclasses.asdict(self.constants),
+            "line": dataclasses.asdict(self.line),
             "date": date.today().isoformat(),
             "rows": len(self._rows),
         }
@@ -333,7 +357,8 @@ class LatencyTable:
             rows = dict(_parse(lines[1:]))
             if len(rows) != count:
                 raise ValueError(f"{len(rows)} rows instead of {count}")
-            table = LatencyTable(target, core, constants, {key: row for key, row in rows.items() if row.source == "measured"})
+            measured = {key: row for key, row in rows.items() if row.source == "measured"}
+            table = LatencyTable(target, core, constants, measured, line=Line(**header["line"]))
             for key, row in rows.items():
                 again = table.row(key.geometry, key.structure, key.sparsity, key.bits)
                 if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(_times(row), _times(again), strict=True)):
@@ -500,6 +525,16 @@ def measured_path(target: Target, core: Core) -> Path:
     home = os.environ.get("XDG_DATA_HOME")
     folder = Path(home) if home else Path.home() / ".local" / "share"
     return folder / "autocompress" / "tables" / f"{target.name}-{core.name}.csv"
+
+
+def points_path(target: Target, core: Core) -> Path:
+    """Where the networks are kept through which a core's end-to-end line is fitted: beside its measured rows."""
+    path = measured_path(target, core)
+    return path.with_name(f"{path.stem}-networks.json")
+
+
+def _line_of(target: Target) -> Line:
+    return Line(target.intercept_ms, target.slope, target.end_to_end_source)
 
 
 def _times(row: Row) -> tuple[float, float, float]:

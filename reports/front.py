@@ -19,6 +19,7 @@ def front_json(result: StudyResult) -> dict[str, Any]:
     """The content of front.json, schema 1: latencies in ms, sizes in bytes, null where a value was not evaluated.
 
     The best point has a key `finetuned` if it was fine-tuned (see `FineTuning`).
+    `line` tells on which end-to-end line latencies are, and what it was fitted on; null for studies of earlier versions.
     `latency_ms` is the quantile `pessimism` of the latency, 0.5 being the median; low and high are the 10th and 90th percentile.
     The front is non-dominated in search loss and all `objectives`; feasible means within both `budget_ms` and `max_size_bytes`.
     """
@@ -27,6 +28,7 @@ def front_json(result: StudyResult) -> dict[str, Any]:
         "task": result.task,
         "target": result.target,
         "latency_source": result.latency_source,
+        "line": result.provenance.get("table", {}).get("line"),
         "pessimism": result.pessimism,
         "budget_ms": result.budget_ms,
         "max_size_bytes": result.max_size_bytes,

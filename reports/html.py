@@ -26,10 +26,15 @@ from .text import (
     signed,
     size,
 )
+from .verified import Verified
+from .verified_chart import verified_chart
 
 
-def render_html(result: StudyResult) -> str:
-    """The whole page. Every name that comes from outside is escaped; scripts run only if their hash is in the page's policy."""
+def render_html(result: StudyResult, verified: Sequence[Verified] = ()) -> str:
+    """The whole page, with networks that ran on a device if there are any.
+
+    Every name that comes from outside is escaped; scripts run only if their hash is in the page's policy.
+    """
     figures: dict[str, Chart] = {}
     if result.everything:
         first, second = _shown_costs(result)
@@ -42,8 +47,10 @@ def render_html(result: StudyResult) -> str:
         figures["history"] = charts.history(result)
     if result.layers:
         figures["layers"] = charts.layers(result)
+    if verified:
+        figures["verified"] = verified_chart(verified)
     sections = (_front(result, figures), _generalisation(result, figures), _history(result, figures), _layers(result, figures))
-    body = "".join((_header(result), *sections, _provenance(result)))
+    body = "".join((_header(result), *sections, _verified(verified, figures), _provenance(result)))
     version = str(result.provenance.get("autocompress", ""))
     return document(f"{result.task} on {result.target}", body, figures, version)
 
@@ -186,6 +193,28 @@ def _layers(result: StudyResult, figures: Mapping[str, Chart]) -> str:
             f"<tbody>{rows}</tbody></table></div></details>\n"
         )
     return section("Where the time goes", lead, content)
+
+
+def _verified(verified: Sequence[Verified], figures: Mapping[str, Chart]) -> str:
+    if not verified:
+        return ""
+    lead = (
+        f"{count(len(verified), 'network')} of this study ran on the device, from end to end and op by op. On the line the "
+        "prediction is right; above it the device was faster than predicted."
+    )
+    rows = "".join(
+        f"<tr><td>{escape(each.plan)}</td>"
+        f'<td>{number(each.predicted_ms)}<br><span class="source">{escape(each.source)}</span></td>'
+        f"<td>{number(each.measured_ms)}</td><td>{number(each.measured_low_ms)} to {number(each.measured_high_ms)}</td>"
+        f'<td>{each.error:+.1%}</td><td class="text">{escape(each.where)}, {escape(each.date[:10])}</td></tr>\n'
+        for each in verified
+    )
+    content = chart("verified", figures["verified"], "Error of the predicted times, over the measured times", "chart low")
+    content += (
+        '<div class="scroll"><table><thead><tr><th>plan</th><th>predicted ms</th><th>measured ms</th><th>10 % to 90 %</th>'
+        f'<th>prediction off by</th><th class="text">where</th></tr></thead>\n<tbody>{rows}</tbody></table></div>\n'
+    )
+    return section("Predicted and measured", lead, content)
 
 
 def _layers_table(result: StudyResult) -> str:

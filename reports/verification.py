@@ -1,14 +1,48 @@
-"""A Verification on a terminal."""
+"""A Verification on a terminal, and as part of a report."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from rich.console import Console
 from rich.table import Table
 
-from ..deployment.verify import Verification
+from ..deployment.verify import OpRow, Verification
+from ..kernels.toolchain import kernels_hash
+from ..spaces.plan import Plan
+from .verified import Verified, VerifiedOp
 
 #: Ops that are listed; the others are summed up in one line.
 _LISTED = 20
+
+
+def timed_ops(rows: Sequence[OpRow]) -> tuple[VerifiedOp, ...]:
+    """The ops that have a predicted and a measured time."""
+    return tuple(
+        VerifiedOp(row.name, row.kernel, row.predicted, row.measured)
+        for row in rows
+        if row.predicted is not None and row.measured is not None
+    )
+
+
+def verified_of(found: Verification, plan: Plan) -> Verified | None:
+    """What a report says of a Verification; None where nothing was timed."""
+    if found.measured_ms is None or found.measured_low_ms is None or found.measured_high_ms is None:
+        return None
+    return Verified(
+        plan=plan.key,
+        where=f"{found.product}, {found.url}, CPU {found.cpu}",
+        fingerprint=found.fingerprint,
+        kernels=kernels_hash(),
+        source=found.source,
+        predicted_ms=found.predicted_ms,
+        measured_ms=found.measured_ms,
+        measured_low_ms=found.measured_low_ms,
+        measured_high_ms=found.measured_high_ms,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ops=timed_ops(found.ops),
+    )
 
 
 def print_verification(found: Verification, console: Console) -> None:

@@ -74,6 +74,7 @@ def test_written_budgets_are_exactly_the_same(value: float) -> None:
         {"max_size": 0},
         {"objectives": ("size", "latency")},
         {"objectives": ("speed",)},
+        {"device": "local"},
     ],
     ids=str,
 )
@@ -91,7 +92,19 @@ def test_pessimism_out_of_range(pessimism: float) -> None:
 def test_settings_are_written_for_resume() -> None:
     value = SearchSettings(budget=Budget(ms=5.0), trials=7, sampler="tpe", core="A78").to_json()
     assert value["budget"] == "5ms"
-    names = {"trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune", "max_size"}
+    names = {
+        "trials",
+        "seed",
+        "sampler",
+        "storage",
+        "core",
+        "search_samples",
+        "method",
+        "pessimism",
+        "finetune",
+        "device",
+        "max_size",
+    }
     assert set(value) == names | {"budget", "objectives"}
     assert value["max_size"] is None and parse_objectives(value["objectives"]) == ("latency",)
     sized = SearchSettings(max_size=4_000_000, objectives=("latency", "size")).to_json()

@@ -2,14 +2,18 @@
  *
  * INPUT holds the floats of one sample, little-endian, planar; OUTPUT is written likewise. Without them the input is 0.5 everywhere.
  * After one run that is not counted, the network is run N times (1 by default): the median is printed, with the 10th and 90th
- * percentile. --profile also times every step; its clock is read around each, so its total is larger by about 0.05 us a step.
+ * percentile. Between the runs, every few milliseconds, the sentinel (sentinel.h) tells how fast the CPU is; runs beside a slower
+ * clock than the best do not count, nor those in which the system gave the CPU to another program. --profile also times every step;
+ * its clock is read around each, so its total is larger by about 0.05 us a step.
  * --cpu pins the program to one CPU. With --json every line is a JSON object:
  *   {"acrun": 1, "machine": "aarch64", "cpu": 7, "vdso": true, "steps": 40, "peak_bytes": 1204224, "load_us": 310.2}
- *   {"run": {"us": 812.5, "low": 810.0, "high": 840.2}, "repeat": 100}
+ *   {"run": {"us": 812.5, "low": 810.0, "high": 840.2}, "repeat": 100, "steady": 97, "sentinel": 24666}
  *   {"step": 0, "name": "stem", "kernel": "s8_dense", "us": 40.1, "low": 39.9, "high": 41.0}       with --profile
- * cpu is -1 where it was not chosen. Exit code 0, or 1 with a message. */
+ * cpu is -1 where it was not chosen; `steady` is the number of runs that count (0: every run was disturbed, so all of them do),
+ * `sentinel` its fastest time in ns. Exit code 0, or 1 with a message. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,20 +22,16 @@
 #include <time.h>
 
 #include "autocompress.h"
+#include "sentinel.h"
 
 #define MOST_REPEATS 1000000
 #define MOST_TIMES ((int64_t)1 << 26)
+#define WATCHED_NS 2e6 /* of runs between two sentinels */
 
 static _Noreturn void fail(const char *message, const char *what) {
   fflush(stdout);
   fprintf(stderr, "acrun: %s%s\n", message, what);
   exit(1);
-}
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
 static int64_t number(const char *text, int64_t least, int64_t most, const char *option) {
@@ -119,30 +119,50 @@ int main(int argc, char **argv) {
 
   ac_model *model;
   char error[AC_ERROR_BYTES];
-  const double begin = now();
+  const double begin = ac_now_ns();
   if (ac_load(files[0], &model, error) != AC_OK) fail(error, "");
-  const double loaded = now() - begin;
+  const double loaded = (ac_now_ns() - begin) * 1e-3;
   const int64_t steps = ac_step_count(model), inputs = ac_input_size(model);
   if (profile && steps * repeat > MOST_TIMES) fail("too many repetitions for a profile", "");
-  float *input = allocate(inputs, sizeof *input), *output = allocate(ac_output_size(model), sizeof *output);
+  float *source = allocate(inputs, sizeof *source), *input = allocate(inputs, sizeof *input), *output = allocate(ac_output_size(model), sizeof *output);
   double *times = allocate(repeat, sizeof *times), *every = allocate(profile ? steps * repeat : 1, sizeof *every);
-  double *once = allocate(steps, sizeof *once);
-  for (int64_t i = 0; i < inputs; i++) input[i] = 0.5f;
-  if (given == 3) read_floats(files[1], input, inputs);
+  double *once = allocate(steps, sizeof *once), *clocks = allocate(repeat, sizeof *clocks);
+  for (int64_t i = 0; i < inputs; i++) source[i] = 0.5f;
+  if (given == 3) read_floats(files[1], source, inputs);
 
+  memcpy(input, source, (size_t)inputs * sizeof *input);
   ac_run(model, input, output);
-  for (int64_t n = 0; n < repeat; n++) {
-    const double start = now();
+  double clock = ac_sentinel_ns(), fastest = clock, watched = ac_now_ns();
+  for (int64_t n = 0, first = 0; n < repeat; n++) {
+    memcpy(input, source, (size_t)inputs * sizeof *input); /* as an app that has just made it */
+    const int64_t before_run = ac_interruptions();
+    const double start = ac_now_ns();
     if (profile)
       ac_profile(model, input, output, once);
     else
       ac_run(model, input, output);
-    times[n] = now() - start;
+    const double end = ac_now_ns();
+    times[n] = (end - start) * 1e-3;
+    clocks[n] = ac_interruptions() == before_run ? 0.0 : INFINITY;
     for (int64_t i = 0; profile && i < steps; i++) every[i * repeat + n] = once[i];
+    if (end - watched < WATCHED_NS && n < repeat - 1) continue;
+    const double before = clock;
+    clock = ac_sentinel_ns();
+    if (clock < fastest) fastest = clock;
+    for (; first <= n; first++) clocks[first] += clock > before ? clock : before;
+    watched = ac_now_ns();
+  }
+  int64_t steady = 0, kept = 0; /* where every run was disturbed, all count */
+  for (int64_t n = 0; n < repeat; n++) steady += clocks[n] <= AC_SENTINEL_TOLERANCE * fastest;
+  for (int64_t n = 0; n < repeat; n++) {
+    if (steady > 0 && clocks[n] > AC_SENTINEL_TOLERANCE * fastest) continue;
+    times[kept] = times[n];
+    for (int64_t i = 0; profile && i < steps; i++) every[i * repeat + kept] = every[i * repeat + n];
+    kept++;
   }
   if (given == 3) write_floats(files[2], output, ac_output_size(model));
 
-  const timing whole = timing_of(times, repeat);
+  const timing whole = timing_of(times, kept);
   if (json) {
 #if defined(__aarch64__)
     const char *machine = "aarch64";
@@ -153,13 +173,13 @@ int main(int argc, char **argv) {
     printf("{\"acrun\": 1, \"machine\": \"%s\", \"cpu\": %lld, \"vdso\": %s, \"steps\": %lld, \"peak_bytes\": %lld, \"load_us\": %.1f}\n",
            machine, (long long)cpu, getauxval(AT_SYSINFO_EHDR) ? "true" : "false", (long long)steps,
            (long long)ac_peak_bytes(model), loaded);
-    printf("{\"run\": {\"us\": %.2f, \"low\": %.2f, \"high\": %.2f}, \"repeat\": %lld}\n", whole.us, whole.low, whole.high,
-           (long long)repeat);
+    printf("{\"run\": {\"us\": %.2f, \"low\": %.2f, \"high\": %.2f}, \"repeat\": %lld, \"steady\": %lld, \"sentinel\": %.0f}\n",
+           whole.us, whole.low, whole.high, (long long)repeat, (long long)steady, fastest);
   } else if (profile) {
     printf("%5s  %12s  %7s  %-20s %s\n", "step", "us", "share", "kernel", "name");
   }
   for (int64_t i = 0; profile && i < steps; i++) {
-    const timing own = timing_of(every + i * repeat, repeat);
+    const timing own = timing_of(every + i * repeat, kept);
     if (json) {
       printf("{\"step\": %lld, \"name\": \"", (long long)i);
       print_name(ac_step_name(model, i));
@@ -173,8 +193,8 @@ int main(int argc, char **argv) {
   }
   if (!json)
     printf("total  %10.2f us (%.2f to %.2f), median of %lld runs; %lld steps, %.2f MB of activations\n", whole.us, whole.low,
-           whole.high, (long long)repeat, (long long)steps, (double)ac_peak_bytes(model) / 1e6);
-  free(input), free(output), free(times), free(every), free(once);
+           whole.high, (long long)kept, (long long)steps, (double)ac_peak_bytes(model) / 1e6);
+  free(source), free(input), free(output), free(times), free(every), free(once), free(clocks);
   ac_free(model);
   return fflush(stdout) == 0 ? 0 : 1;
 }

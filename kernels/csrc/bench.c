@@ -16,11 +16,12 @@
  *   - scratch is one for all ops of a network: there is one copy.
  * A call that is too short for the clock is timed together with the calls on the following copies.
  *
- * The sentinel is a chain of dependent integer operations, which takes the same number of cycles whatever the caches hold: its time
- * is the clock's. It is run before and after every job; `sentinel` is the slower of the two in ns. Where that is more than TOLERANCE
- * above the fastest so far (to begin with REFERENCE, the fastest of earlier runs in ns, or 0), the CPU was slower, throttled or at
- * another frequency: the job is timed again after a pause, TRIES times in all. After a job that stayed slow the following ones are
- * not waited for, until one is as fast as it should be.
+ * The sentinel (sentinel.h) tells how fast the CPU is. It is run before and after every job, and every few milliseconds within one.
+ * Samples do not count beside which it took more than 3 % longer than its fastest so far (to begin with REFERENCE, the fastest of
+ * earlier runs in ns, or 0), nor those in which the system gave the CPU to another program. Where less than half are left, since the CPU
+ * was throttled, at another frequency or shared, the job is timed again after a pause, TRIES times in all; the last time, all samples
+ * count. After such a job the following ones are not waited for, until one is as fast as it should be. `sentinel` is its slowest time
+ * beside the samples that count, in ns.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -32,13 +33,14 @@
 #include <time.h>
 
 #include "ac_kernels.h"
+#include "sentinel.h"
 
 #define LARGEST ((int64_t)1 << 31)
 #define COPIES 512
 #define SAMPLES 201
 #define FEWEST 11
+#define WATCHED 3e6 /* ns of samples between two sentinels */
 #define SHORTEST 20e3 /* ns that a sample takes at least */
-#define TOLERANCE 1.03
 #define ALIGNED(size) (((size) + 63) / 64 * 64)
 
 static const int32_t INTEGERS = offsetof(ac_problem, low) / sizeof(int64_t);
@@ -57,31 +59,9 @@ static uint64_t random64(void) { /* xorshift64*: the same jobs have the same wei
   return state * 0x2545f4914f6cdd1du;
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
 static void pause_for(double seconds) {
   const struct timespec t = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
   nanosleep(&t, NULL);
-}
-
-/* The fastest of a few runs: one that was interrupted says nothing of the clock. */
-static double sentinel(void) {
-  double best = INFINITY;
-  for (int i = 0; i < 5; i++) {
-    uint64_t x = 1;
-    const double begin = now();
-    for (int k = 0; k < 20000; k++) {
-      x = x * 0x2545f4914f6cdd1du + 1;
-      __asm__ volatile("" : "+r"(x));
-    }
-    const double took = now() - begin;
-    if (took < best) best = took;
-  }
-  return best;
 }
 
 static void *allocate(int64_t size) {
@@ -252,13 +232,13 @@ static double sample(job *j, int64_t first, int64_t calls) {
     if (s->x2) memcpy(s->x2, j->source, (size_t)j->lengths.x2);
   }
   __asm__ volatile("" ::: "memory");
-  const double begin = now();
+  const double begin = ac_now_ns();
   for (int64_t i = 0; i < calls; i++) {
     set *s = &j->sets[(first + i) % j->copies];
     j->kernel->run(&s->problem, s->x, s->x2, s->y, j->scratch);
     __asm__ volatile("" ::: "memory");
   }
-  return (now() - begin) / (double)calls;
+  return (ac_now_ns() - begin) / (double)calls;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -270,35 +250,65 @@ static double fastest = INFINITY;
 static long most_tries, patience;
 
 static double watched_sentinel(void) {
-  const double took = sentinel();
+  const double took = ac_sentinel_ns();
   if (took < fastest) fastest = took;
   return took;
 }
 
+typedef struct {
+  double time, clock; /* of a call, and of the slower sentinel beside it, in ns */
+  int interrupted;
+} timed;
+
+static int disturbed(const timed *t) { return t->interrupted || t->clock > AC_SENTINEL_TOLERANCE * fastest; }
+
+/* Samples for so many milliseconds; their number. */
+static int64_t take_samples(job *j, double milliseconds, timed *samples, int64_t *calls) {
+  int64_t count = 0, watched_until = 0, next = 0;
+  double clock = watched_sentinel(), once = INFINITY; /* warms up code, scratch and clock */
+  for (int i = 0; i < 3; i++, next++) {
+    const double took = sample(j, next, 1);
+    if (took < once) once = took;
+  }
+  *calls = once >= SHORTEST ? 1 : (int64_t)(SHORTEST / (once > 1.0 ? once : 1.0)) + 1;
+  if (*calls > j->copies) *calls = j->copies;
+  double watched = ac_now_ns();
+  const double end = watched + milliseconds * 1e6;
+  for (int last = 0; !last; next += *calls) {
+    const int64_t before = ac_interruptions();
+    samples[count].time = sample(j, next, *calls);
+    samples[count++].interrupted = ac_interruptions() != before;
+    const double now = ac_now_ns();
+    last = count == SAMPLES || (count >= FEWEST && now >= end);
+    if (!last && now - watched < WATCHED) continue;
+    const double earlier = clock;
+    clock = watched_sentinel();
+    for (; watched_until < count; watched_until++) samples[watched_until].clock = clock > earlier ? clock : earlier;
+    watched = ac_now_ns();
+  }
+  return count;
+}
+
 static void time_job(int64_t number, job *j, double milliseconds) {
-  double times[SAMPLES], slowest;
-  int64_t samples, calls, next = 0;
+  timed samples[SAMPLES];
+  double times[SAMPLES];
   for (long tries = 1;; tries++) {
-    const double before = watched_sentinel();
-    double once = INFINITY; /* warms up code, scratch and clock */
-    for (int i = 0; i < 3; i++, next++) {
-      const double took = sample(j, next, 1);
-      if (took < once) once = took;
-    }
-    calls = once >= SHORTEST ? 1 : (int64_t)(SHORTEST / (once > 1.0 ? once : 1.0)) + 1;
-    if (calls > j->copies) calls = j->copies;
-    const double end = now() + milliseconds * 1e6;
-    for (samples = 0; samples < SAMPLES && (samples < FEWEST || now() < end); next += calls)
-      times[samples++] = sample(j, next, calls);
-    const double after = watched_sentinel();
-    slowest = before > after ? before : after;
-    const int steady = slowest <= TOLERANCE * fastest;
+    int64_t calls, quiet = 0, kept = 0;
+    const int64_t count = take_samples(j, milliseconds, samples, &calls);
+    for (int64_t i = 0; i < count; i++) quiet += !disturbed(&samples[i]);
+    const int steady = 2 * quiet > count;
     if (steady || tries >= patience) {
       patience = steady ? most_tries : 1;
-      qsort(times, (size_t)samples, sizeof *times, ascending);
+      double slowest = 0.0;
+      for (int64_t i = 0; i < count; i++) {
+        if (steady && disturbed(&samples[i])) continue;
+        times[kept++] = samples[i].time;
+        if (samples[i].clock > slowest) slowest = samples[i].clock;
+      }
+      qsort(times, (size_t)kept, sizeof *times, ascending);
       printf("{\"job\": %lld, \"ns\": %.2f, \"low\": %.2f, \"high\": %.2f, \"repetitions\": %lld, \"sentinel\": %.0f, \"tries\": %ld}\n",
-             (long long)number, times[samples / 2], times[samples / 10], times[samples - 1 - samples / 10],
-             (long long)(samples * calls), slowest, tries);
+             (long long)number, times[kept / 2], times[kept / 10], times[kept - 1 - kept / 10], (long long)(kept * calls), slowest,
+             tries);
       return;
     }
     pause_for(0.25 * (double)(tries * tries));
@@ -344,8 +354,8 @@ int main(int argc, char **argv) {
   print_header(cpu);
 
   if (reference > 0.0) fastest = reference;
-  const double warm = now() + 3e8;
-  while (now() < warm) watched_sentinel();
+  const double warm = ac_now_ns() + 3e8;
+  while (ac_now_ns() < warm) watched_sentinel();
   char line[4096];
   for (int64_t number = 0; fgets(line, sizeof line, file) != NULL; number++) {
     job j;

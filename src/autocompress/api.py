@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import datetime
 import gc
+import json
 import platform
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -30,9 +31,12 @@ from .evaluators.latency import LatencyEvaluator
 from .evaluators.loss import TEMPERATURE, memory_format
 from .evaluators.recovery import Recovery
 from .files import write_json
+from .kernels.bench import device_url
+from .kernels.devices import open_transport
+from .kernels.line import Line
 from .kernels.table import LatencyTable
 from .kernels.targets import Target
-from .progress import Phases
+from .progress import Phases, Update
 from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
 from .search.parameters import Parameters
@@ -47,6 +51,8 @@ from .spaces.plan import Plan
 from .spaces.space import Space, build_space, removable
 from .tasks.task import Task, input_batches, scoring_count, task_fingerprint
 
+#: The file of a study's settings.
+SETTINGS = "settings.json"
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 64
 #: Most inputs that decide between finalists.
@@ -104,6 +110,25 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """What the device of a search said.
+
+    Attributes:
+        device: its URL.
+        limit_ms: predicted time that Plans may take, so that the measured one is within the budget.
+        bias: measured / predicted of the Plan that was farthest above its prediction, at least 1.
+        measured_ms: of the Plans that ran.
+        evaluation_seconds: time spent in scoring the trials that followed.
+    """
+
+    device: str
+    limit_ms: float
+    bias: float
+    measured_ms: Mapping[Plan, float]
+    evaluation_seconds: float
+
+
+@dataclass(frozen=True)
 class Search:
     """A finished search, as the writers of reports and artifacts need it.
 
@@ -111,6 +136,7 @@ class Search:
         origin: how the search was asked for, as `autocompress resume` needs it.
         fingerprint: what the study's numbers depend on.
         evaluation_seconds: time spent in scoring trials.
+        attached: what the device said, if one was attached.
     """
 
     settings: SearchSettings
@@ -123,6 +149,16 @@ class Search:
     fingerprint: Mapping[str, Any]
     phases: Phases
     evaluation_seconds: float
+    attached: Attached | None = None
+
+    def fits(self, plan: Plan, ms: float) -> bool:
+        """Whether a Plan whose predicted time is `ms` is within the budgets: as it was measured, if it was."""
+        if not self.problem.fits(plan, None):
+            return False
+        if self.budget_ms is None:
+            return True
+        measured = None if self.attached is None else self.attached.measured_ms.get(plan)
+        return (ms if measured is None else measured) <= self.budget_ms
 
 
 def keep_freed_memory() -> None:
@@ -154,11 +190,14 @@ def _without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def profile(task: Task, target: Target, core: str | None = None, pessimism: float = 0.5) -> Profile:
+def profile(
+    task: Task, target: Target, core: str | None = None, pessimism: float = 0.5, line: Line | None = None
+) -> Profile:
     """Capture a task's model and price it on a target; needs no data.
 
     Args:
         pessimism: the quantile of the latency's error that counts, as in SearchSettings.
+        line: the end-to-end line; by default the one fitted for the target.
 
     Raises:
         UserError: the model cannot be captured, the target has no such core, or pessimism is out of range.
@@ -168,19 +207,21 @@ def profile(task: Task, target: Target, core: str | None = None, pessimism: floa
     if not layers:
         raise UserError(f"the model of task {task.name} has no convolution or linear layer: there is nothing to compress.")
     groups = removable(find_groups(network))
-    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core, pessimism))
+    latency = LatencyEvaluator(network, groups, LatencyTable.for_target(target, core, pessimism, line))
     return Profile(network, layers, build_space(layers, groups, latency.supports, latency.alone_microseconds), latency)
 
 
-def prepare(task: Task, target: Target, settings: SearchSettings, phases: Phases) -> Prepared:
-    """Capture a task and build, or reuse, its layer database.
+def prepare(
+    task: Task, target: Target, settings: SearchSettings, phases: Phases, line: Line | None = None
+) -> Prepared:
+    """Capture a task and build, or reuse, its layer database; `line` as for `profile`.
 
     Raises:
         UserError: the model cannot be captured, its data is unusable, or the cache cannot be written.
     """
     keep_freed_memory()
     with phases.phase("capture"), _without_collection():
-        found = profile(task, target, settings.core, settings.pessimism)
+        found = profile(task, target, settings.core, settings.pessimism, line)
     return prepare_profile(task, target, settings, phases, found, task_key(task))
 
 
@@ -198,11 +239,13 @@ def run_search(
     check_sampler(settings.sampler, not settings.minimised)
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
+    if settings.device is not None:
+        open_transport(device_url(target, settings.device))
     keep_freed_memory()
-    with phases.phase("capture"), _without_collection():
-        found = profile(task, target, settings.core, settings.pessimism)
-    budget_ms = feasible_budget(settings.budget, found, target, settings.max_size)
     folder = settings.results / (settings.study or study_name(task, target, settings))
+    with phases.phase("capture"), _without_collection():
+        found = profile(task, target, settings.core, settings.pessimism, line_of_study(folder))
+    budget_ms = feasible_budget(settings.budget, found, target, settings.max_size)
     with folder_lock(folder):
         key = task_key(task)
         begun = begin_study(task, target, settings, found, key, budget_ms, folder, origin or {})
@@ -219,6 +262,15 @@ def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
     if settings.objectives != ("latency",):
         parts += settings.objectives
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("._-") or "study"
+
+
+def line_of_study(folder: Path) -> Line | None:
+    """The end-to-end line that a study was begun with: it keeps it, whatever is verified later. None for a new study."""
+    try:
+        return Line(**json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["line"])
+    except (OSError, ValueError, TypeError, KeyError):
+        # A new study, or settings that a search with all its options mends: the study itself knows whether its table is another.
+        return None
 
 
 def feasible_budget(budget: Budget | None, found: Profile, target: Target, max_size: int | None = None) -> float | None:
@@ -278,7 +330,7 @@ def begin_study(
     if study.get_trials(deepcopy=False) and not settings.resume:
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
-    write_json(folder / "settings.json", {**settings.to_json(), **origin})
+    write_json(folder / SETTINGS, {**settings.to_json(), **origin, "line": asdict(table.line)})
     return Begun(settings, origin, budget_ms, folder, study, fingerprint)
 
 
@@ -315,6 +367,14 @@ def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Pha
     return Search(
         settings, begun.origin, prepared, budget_ms, problem, study, begun.folder, begun.fingerprint, phases, clock.seconds
     )
+
+
+def more_trials(search: Search, limit_ms: float, trials: int, update: Update) -> float:
+    """Search on within another limit until the study holds so many finished trials; the seconds spent in scoring them."""
+    settings, clock = search.settings, _Stopwatch(search.prepared.evaluator)
+    left = None if settings.timeout is None else max(0.0, settings.timeout - search.phases.seconds.get("trials", 0.0))
+    run_trials(search.study, search.problem, clock.loss, settings.sampler, limit_ms, trials, left, settings.seed, update)
+    return clock.seconds
 
 
 def task_key(task: Task) -> str:
@@ -415,6 +475,14 @@ def provenance(search: Search) -> dict[str, Any]:
     """What a report says about how its numbers came about."""
     prepared = search.prepared
     latency = prepared.profile.latency
+    line = latency.table.line
+    attached: dict[str, Any] = {}
+    if search.attached is not None:
+        attached["device"] = {
+            "url": search.attached.device,
+            "verified": f"{len(search.attached.measured_ms)} networks ran there, at most {search.attached.bias:.3f} x as long as predicted",
+            "searched within": f"{search.attached.limit_ms:.6g} ms",
+        }
     return {
         "autocompress": __version__,
         "torch": torch.__version__,
@@ -425,8 +493,10 @@ def provenance(search: Search) -> dict[str, Any]:
             "source": latency.source,
             "core": latency.table.core.name,
             "fingerprint": latency.table.fingerprint,
+            "line": f"{line.intercept_ms * 1e3:.1f} us + {line.slope:.4f} x sum of rows ({line.source})",
             "note": latency.note,
         },
+        **attached,
         "data": {
             "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial, corrected on "
             f"{len(prepared.evaluator.correcting)} others",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .api import Prepared, Profile
     from .kernels.bench import Outcome
+    from .reports.verified import Verified
     from .spaces.plan import Plan
     from .tasks.task import Task
 
@@ -143,6 +144,13 @@ def search(
     finetune_: Annotated[
         float | None, typer.Option("--finetune", help="Minutes of training for the best network.", metavar="MINUTES")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the best plans on local, ssh://USER@HOST[:PORT] or adb://SERIAL, and tighten the budget until they fit there.",
+            metavar="URL",
+        ),
+    ] = None,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),
@@ -186,6 +194,7 @@ def search(
         finetune=finetune_,
         max_size=parse_size(max_size) if max_size is not None else None,
         objectives=parse_objectives(objective),
+        device=device,
     )
     _search(task, data, target, settings, json_)
 
@@ -198,13 +207,14 @@ def _search(task: str, data: Path | None, target: str, settings: SearchSettings,
     phases = Phases(_Display(console))
     with phases.phase("task"):
         from .api import run_search
+        from .attached import verify_best
         from .outcome import conclude, read_front
         from .tasks.loader import load_task
 
         loaded = load_task(task, data)
     origin = {"task": task, "data": str(data) if data else None, "target": target}
     try:
-        done = run_search(loaded, device, settings, phases, origin)
+        done = verify_best(run_search(loaded, device, settings, phases, origin))
         result = conclude(done)
     except KeyboardInterrupt:
         console.print("stopped; finished trials are kept. The same command goes on from here.")
@@ -267,6 +277,7 @@ def _resume(folder: Path, trials: int | None, timeout: float | None, minutes: fl
             finetune=minutes if minutes is not None else begun.get("finetune"),
             max_size=begun.get("max_size"),
             objectives=parse_objectives(begun.get("objectives", "latency")),
+            device=begun.get("device"),
         )
         task, data, target = begun["task"], begun["data"], begun["target"]
     except (KeyError, TypeError, ValueError) as error:
@@ -580,6 +591,7 @@ def verify(
 
     Example: autocompress verify efficientnet-lite0-pixel7-5ms --device adb://
     """
+    from .deployment.verify import remember
     from .deployment.verify import verify as compare
     from .deployment.weights import load_weights
     from .outcome import MODEL, VERIFIED_SAMPLES, WEIGHTS
@@ -613,14 +625,35 @@ def verify(
             cpu=cpu,
             repeat=repeat if times else 0,
         )
+    from .reports.verification import print_verification, verified_of
+
     if json_:
         typer.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
-        from .reports.verification import print_verification
-
         print_verification(found, console)
+    timed = verified_of(found, plan)
+    if timed is not None:
+        _keep_verified(folder, timed)
+        line = remember(timed.measured_ms, timed.fingerprint, prepared.task.name, plan, predicted, latency.table)
+        if line is not None:
+            console.print(
+                f"later searches count {line.intercept_ms * 1e3:.1f} us + {line.slope:.3f} x the sum of rows: {line.source}",
+                highlight=False,
+                soft_wrap=True,
+            )
     if not found.agrees:
         raise typer.Exit(1)
+
+
+def _keep_verified(folder: Path, timed: Verified) -> None:
+    """Keep a measured time with a study, and show it in its report."""
+    from .reports.folder import RESULT, write_reports
+    from .reports.result import StudyResult
+    from .reports.verified import add_verified
+
+    add_verified(folder, [timed])
+    if (folder / RESULT).exists():
+        write_reports(StudyResult.load(folder / RESULT), folder)
 
 
 def _trial_plan(folder: Path, trial: int) -> Plan:
@@ -635,7 +668,7 @@ def _trial_plan(folder: Path, trial: int) -> Plan:
 
 def _prepared(folder: Path, console: Console) -> Prepared:
     """What a study's search worked with, its layer database taken from the cache or built again."""
-    from .api import prepare
+    from .api import line_of_study, prepare
     from .kernels.targets import load_target
     from .tasks.loader import load_task
 
@@ -644,7 +677,7 @@ def _prepared(folder: Path, console: Console) -> Prepared:
     with phases.phase("task"):
         loaded = load_task(begun["task"], Path(begun["data"]) if begun["data"] else None)
     settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
-    return prepare(loaded, load_target(begun["target"]), settings, phases)
+    return prepare(loaded, load_target(begun["target"]), settings, phases, line_of_study(folder))
 
 
 @app.command("run")

@@ -16,6 +16,7 @@ from .api import (
     Search,
     begin_study,
     feasible_budget,
+    line_of_study,
     keep_freed_memory,
     measured_problem,
     prepare_profile,
@@ -153,12 +154,13 @@ def compare(
     """
     search = settings.search
     keep_freed_memory()
+    folder = search.results / (search.study or comparison_name(task, target, search))
+    sampler, seed = settings.studies[0]
     with phases.phase("capture"):
-        found = profile(task, target, search.core, search.pessimism)
+        found = profile(task, target, search.core, search.pessimism, line_of_study(folder / f"{sampler}-{seed}"))
     budget_ms = feasible_budget(search.budget, found, target)
     assert budget_ms is not None
     key = task_key(task)
-    folder = search.results / (search.study or comparison_name(task, target, search))
     with ExitStack() as locks:
         locks.enter_context(folder_lock(folder))
         begun = []

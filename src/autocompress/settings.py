@@ -102,6 +102,7 @@ class SearchSettings:
         calibration_samples: most calibration inputs used for the layer database.
         pessimism: the quantile of the latency's error that searches and budgets count, from 0.5 (the median) to 0.99.
         finetune: minutes of training for the best Plan; None for none.
+        device: URL of the device on which the best Plans are verified; None for none.
         method: `obs` reconstructs compressed Layers; `magnitude` is the plain baseline.
     """
 
@@ -121,6 +122,7 @@ class SearchSettings:
     method: str = "obs"
     pessimism: float = 0.5
     finetune: float | None = None
+    device: str | None = None
     max_size: int | None = None
     objectives: tuple[str, ...] = ("latency",)
 
@@ -132,8 +134,8 @@ class SearchSettings:
 
     def to_json(self) -> dict[str, Any]:
         """What `autocompress resume` needs to go on."""
-        names = ("trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune", "max_size")
-        values = {name: getattr(self, name) for name in names}
+        names = ("trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune", "device")
+        values = {name: getattr(self, name) for name in (*names, "max_size")}
         return {"budget": str(self.budget) if self.budget else None, **values, "objectives": ",".join(self.objectives)}
 
     def __post_init__(self) -> None:
@@ -143,6 +145,8 @@ class SearchSettings:
             raise UserError(f"--timeout {self.timeout:g} leaves no time: ask for more than 0 seconds.")
         if self.finetune is not None and not (math.isfinite(self.finetune) and self.finetune > 0):
             raise UserError(f"--finetune {self.finetune:g} leaves no time to train: ask for more than 0 minutes.")
+        if self.device is not None and (self.budget is None or self.minimised):
+            raise UserError("--device verifies plans within a budget: add --budget, and --max-size if size is an objective.")
         if self.search_samples < 1:
             raise UserError(f"--samples {self.search_samples} leaves nothing to score trials on: ask for at least 1.")
         if not 0.5 <= self.pessimism <= 0.99:

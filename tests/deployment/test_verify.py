@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from autocompress.api import Prepared
-from autocompress.deployment.verify import Verification, verify
+from autocompress.deployment.verify import Verification, remember, verify
 from autocompress.errors import UserError
+from autocompress.evaluators.latency import LatencyEvaluator
 from autocompress.kernels import remote
 from autocompress.kernels.devices import DeviceInfo, this_machine
+from autocompress.kernels.line import load_points
+from autocompress.kernels.table import LatencyTable, Measurement, points_path
 from autocompress.kernels.targets import load_target
-from autocompress.reports.verification import print_verification
+from autocompress.kernels.toolchain import kernels_hash
+from autocompress.reports.verification import print_verification, verified_of
 from autocompress.spaces.plan import Plan
 
 
@@ -70,3 +77,32 @@ def test_times_of_emulators_are_refused(
     assert verified(tiny, random_plan(1), repeat=0).same_as_kernels
     with pytest.raises(UserError, match="runs programs in an emulator"):
         remote._check_header({"acrun": 1, "machine": "aarch64", "vdso": True}, "ssh://x", "x86_64", timed=True)
+
+
+def test_a_measured_time_becomes_a_point_of_the_line(
+    tiny: Prepared, random_plan: Callable[[int], Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    plan, latency = random_plan(1), tiny.profile.latency
+    modelled = latency(plan)
+    assert remember(2.0, latency.table.device, "tiny", plan, modelled, latency.table) is None, "modelled rows say nothing"
+    how = Measurement(99, kernels_hash(), "phone1", 25e3, "2026-11-22T10:11:12+00:00")
+    rows = {key: dataclasses.replace(row, source="measured", measurement=how) for key, row in latency.table.rows.items()}
+    table = LatencyTable(latency.table.target, latency.table.core, measured=rows, pessimism=0.9)
+    measured = LatencyEvaluator(tiny.profile.network, tiny.profile.space.groups, table)(plan)
+    assert remember(2.0, "phone2", "tiny", plan, measured, table) is None, "another device's time"
+    line = remember(2.0, "phone1", "tiny", plan, measured, table)
+    total = math.fsum(op.median for op in measured.ops)
+    assert line is not None and (line.intercept_ms, line.slope) == (0.0, pytest.approx(2e3 / total))
+    (point,) = load_points(points_path(table.target, table.core))
+    assert (point.network, point.plan, point.sum_us, point.measured_us) == ("tiny", plan.key, total, 2000.0)
+
+
+def test_what_a_report_says_of_a_verification(tiny: Prepared, random_plan: Callable[[int], Plan]) -> None:
+    plan = random_plan(1)
+    found = verified(tiny, plan)
+    told = verified_of(found, plan)
+    assert told is not None and told.plan == plan.key and told.fingerprint == this_machine().fingerprint
+    assert (told.predicted_ms, told.measured_ms, told.source) == (found.predicted_ms, found.measured_ms, "modelled")
+    assert set(plan) <= {op.name for op in told.ops}
+    assert verified_of(dataclasses.replace(found, measured_ms=None), plan) is None

@@ -24,7 +24,7 @@ from autocompress.tasks.task import evaluation_data
 
 from .conftest import BUDGET, Done, Run
 
-TOP = {"schema", "task", "target", "latency_source", "pessimism", "budget_ms", "dense_ms", "best", "points", "baselines"}
+TOP = {"schema", "task", "target", "latency_source", "line", "pessimism", "budget_ms", "dense_ms", "best", "points", "baselines"}
 TOP |= {"max_size_bytes", "objectives"}
 POINT = {"trial", "latency_ms", "search_loss", "loss", "metric", "size_bytes", "on_front", "feasible", "plan"}
 POINT |= {"latency_median_ms", "latency_low_ms", "latency_high_ms"}
@@ -46,6 +46,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 def test_front_json_has_exactly_the_promised_fields(run: Run) -> None:
     front = run.front
     assert set(front) == TOP
+    assert front["line"].startswith("0.0 us + 1.0000 x sum of rows (")
     assert (front["schema"], front["task"], front["target"]) == (1, "tiny", "pixel7")
     assert front["latency_source"] == "modelled"
     assert set(front["dense_ms"]) == {"fp32", "int8"}

@@ -157,7 +157,7 @@ def test_depthwise_runs_far_below_the_rate_of_1x1() -> None:
     channels,
     sizes,
     sizes,
-    st.sampled_from(["add", "mul", "activation", "copy", "gather", "convert", "global_pool", "pool"]),
+    st.sampled_from(["add", "mul", "activation", "copy", "gather", "convert", "widen", "global_pool", "pool"]),
     cores,
 )
 def test_ops_without_weights(inputs: int, more: int, size: int, grow: int, op: KernelOp, core: Core) -> None:

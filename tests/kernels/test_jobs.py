@@ -8,10 +8,11 @@ import pytest
 
 from autocompress.kernels.arithmetic import ACTIVATIONS
 from autocompress.kernels.calls import INTEGERS, REALS
-from autocompress.kernels.geometry import Geometry
+from autocompress.kernels.geometry import Geometry, KernelOp
 from autocompress.kernels.jobs import job_of
 
 PLANE = (14, 14, 14, 14)
+WAYS: tuple[KernelOp, ...] = ("convert", "widen")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,16 @@ def test_operands() -> None:
     assert (single.gate, single.x2_plane) == (0, 1)
     linear = job_of(Geometry("linear", 8, 16, 1, 1, 1, 5), "dense", 0.0, 32).problem
     assert (linear.x_height, linear.y_width, linear.y_plane) == (1, 5, 5)
+
+
+def test_conversions_have_a_direction() -> None:
+    kernels = {(op, bits): job_of(Geometry(op, 8, 8, *PLANE), "dense", 0.0, bits).kernel for op in WAYS for bits in (16, 8)}
+    assert kernels == {
+        ("convert", 16): "f32_to_f16",
+        ("convert", 8): "f32_to_s8",
+        ("widen", 16): "f16_to_f32",
+        ("widen", 8): "s8_to_f32",
+    }
 
 
 def test_activations() -> None:

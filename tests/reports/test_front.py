@@ -16,8 +16,8 @@ INTERVAL = ["latency_median_ms", "latency_low_ms", "latency_high_ms"]
 
 def test_front_json_has_exactly_the_schema(result: StudyResult) -> None:
     value = json.loads(json.dumps(front_json(result), allow_nan=False))
-    top = ["schema", "task", "target", "latency_source", "pessimism", "budget_ms", "max_size_bytes", "objectives", "dense_ms"]
-    top += ["best", "points", "baselines"]
+    top = ["schema", "task", "target", "latency_source", "line"]
+    top += ["pessimism", "budget_ms", "max_size_bytes", "objectives", "dense_ms", "best", "points", "baselines"]
     assert list(value) == top
     assert (value["schema"], value["task"], value["target"], value["latency_source"]) == (
         1,
