@@ -57,9 +57,9 @@ def test_a_slower_device_tightens_the_budget(tiny: Prepared, tiny_problem: Probl
     done = replace(search, attached=found)
     best = choose_best(done, trials, no_update)
     chosen = next(trial for trial in trials if trial.number == best)
-    assert found.measured_ms[chosen.plan] <= budget and done.fits(chosen.plan, chosen.ms)
-    over = next(plan for plan, ms in found.measured_ms.items() if ms > budget)
-    assert not done.fits(over, 0.0)
+    assert found.measured_ms[chosen.plan] <= budget and done.fits(chosen)
+    over = next(trial for trial in trials if found.measured_ms.get(trial.plan, 0.0) > budget)
+    assert not done.fits(over) and not done.fits(replace(over, ms=0.0))
 
 
 def test_a_device_that_keeps_its_promise_changes_nothing(tiny: Prepared, tiny_problem: Problem, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -41,7 +41,16 @@ from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
 from .search.parameters import Parameters
 from .search.problem import Objective, Problem, size_text
-from .search.study import check_sampler, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
+from .search.study import (
+    Evaluated,
+    check_sampler,
+    enqueue_baselines,
+    evaluated,
+    fail_stale_trials,
+    open_storage,
+    open_study,
+    run_trials,
+)
 from .settings import Budget, SearchSettings
 from .spaces.capture import capture
 from .spaces.groups import find_groups
@@ -151,14 +160,10 @@ class Search:
     evaluation_seconds: float
     attached: Attached | None = None
 
-    def fits(self, plan: Plan, ms: float) -> bool:
-        """Whether a Plan whose predicted time is `ms` is within the budgets: as it was measured, if it was."""
-        if not self.problem.fits(plan, None):
-            return False
-        if self.budget_ms is None:
-            return True
-        measured = None if self.attached is None else self.attached.measured_ms.get(plan)
-        return (ms if measured is None else measured) <= self.budget_ms
+    def fits(self, trial: Evaluated) -> bool:
+        """Whether a trial is within the budgets, its time as it was measured, if it was."""
+        measured = {} if self.attached is None else self.attached.measured_ms
+        return replace(trial, ms=measured.get(trial.plan, trial.ms)).within(self.budget_ms, self.problem.max_bytes)
 
 
 def keep_freed_memory() -> None:

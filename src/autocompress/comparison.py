@@ -241,7 +241,7 @@ def _final(evaluations: int, trial: Evaluated, judge: _Judge) -> Final:
 
 def _finalist(trials: list[Evaluated], budget_ms: float, judge: _Judge) -> Evaluated | None:
     """What the ordinary search would recommend after these trials."""
-    chosen = finalists(trials, budget_ms)
+    chosen = finalists([trial for trial in trials if trial.within(budget_ms, None)])
     if len(chosen) < 2:
         return chosen[0] if chosen else None
     return min(chosen, key=lambda trial: (judge.held_out_loss(trial.plan), trial.number))

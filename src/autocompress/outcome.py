@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,19 +134,17 @@ def _finetune(
 
 def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int | None:
     """The trial to recommend: where all objectives have budgets, of the best feasible ones and the plain solver's the one of least
-    loss when inputs are added which no trial was scored on, of those that the device, if there is one, ran in time; else the knee
-    of the front. None when no trial is feasible.
+    loss when inputs are added which no trial was scored on, of those that ran on the device, if there is one; else the knee of the
+    front. None when no trial is feasible.
     """
-    minimised, largest = search.problem.minimised(search.budget_ms), search.problem.max_bytes
+    minimised = search.problem.minimised(search.budget_ms)
+    within = [trial for trial in trials if search.fits(trial)]
     if minimised:
-        within = [trial for trial in trials if trial.within(search.budget_ms, largest)]
         numbers = front(within, minimised)
         return _knee([trial for trial in within if trial.number in numbers], minimised) if within else None
-    if search.attached is None or search.budget_ms is None:
-        chosen = finalists(trials, search.budget_ms, largest)
-    else:
-        measured, budget_ms = search.attached.measured_ms, search.budget_ms
-        chosen = finalists([t for t in trials if measured.get(t.plan, math.inf) <= budget_ms], None, largest)
+    if search.attached is not None:
+        within = [trial for trial in within if trial.plan in search.attached.measured_ms]
+    chosen = finalists(within)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted.
@@ -162,11 +159,10 @@ def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int 
     return min(scores, key=lambda number: (scores[number], number))
 
 
-def finalists(trials: list[Evaluated], budget_ms: float | None, max_bytes: int | None = None) -> list[Evaluated]:
+def finalists(feasible: Sequence[Evaluated]) -> list[Evaluated]:
     """The trials among which inputs that the search did not use decide, best search loss first; equal Plans stand once."""
-    feasible = sorted((t for t in trials if t.within(budget_ms, max_bytes)), key=lambda trial: (trial.loss, trial.number))
     by_plan: dict[Plan, Evaluated] = {}
-    for trial in feasible:
+    for trial in sorted(feasible, key=lambda trial: (trial.loss, trial.number)):
         by_plan.setdefault(trial.plan, trial)
     best = list(by_plan.values())
     # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
@@ -207,7 +203,7 @@ def _result(
                 search_loss=trial.loss,
                 size_bytes=trial.size,
                 on_front=trial.number in on_front,
-                feasible=search.fits(trial.plan, told.ms),
+                feasible=search.fits(trial),
                 plan=plan_path(trial.number),
                 loss=judged[trial.number].loss if trial.number in judged else None,
                 metric=judged[trial.number].metric if trial.number in judged else None,
@@ -243,7 +239,7 @@ def _result(
         baselines=tuple(point for point in points if point.name is not None),
         best=best,
         history=tuple(
-            HistoryRow(t.number, t.loss, t.ms, search.fits(t.plan, t.ms), t.seconds, t.size) for t in trials
+            HistoryRow(t.number, t.loss, t.ms, search.fits(t), t.seconds, t.size) for t in trials
         ),
         max_size_bytes=search.problem.max_bytes,
         objectives=search.problem.objectives,
