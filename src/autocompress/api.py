@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -18,6 +18,7 @@ import optuna
 import torch
 
 from . import __version__
+from .compressors.channel_order import order_channels
 from .compressors.database import LayerDatabase
 from .compressors.input_statistics import InputStatistics, collect, collect_activations
 from .compressors.quantization import Quantizer, choose_quantizer, load_quantizers, save_quantizers
@@ -300,7 +301,9 @@ def task_key(task: Task) -> str:
 def prepare_profile(
     task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str
 ) -> Prepared:
-    """Build, or reuse, the layer database of a captured task; `key` as in Prepared."""
+    """Order the channels of a captured task, and build, or reuse, its layer database; `key` as in Prepared."""
+    with phases.phase("channel order"):
+        found = reordered(found)
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     reconstruction, scoring = split_calibration(calibration)
     search_samples, held_out = split_samples(scoring, settings.search_samples)
@@ -318,6 +321,12 @@ def prepare_profile(
             save_quantizers(store, quantizers)
     evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples)
     return Prepared(task, target, found, evaluator, held_out, key)
+
+
+def reordered(found: Profile) -> Profile:
+    """The same network with its channels in the order that suits the blocks of the Space."""
+    structures = {name: {option.structure for option in options} for name, options in found.space.options.items()}
+    return replace(found, network=order_channels(found.network, structures))
 
 
 class _Stopwatch:
