@@ -87,23 +87,44 @@ def find_orders(
 def group_alike(similarity: Tensor) -> Tensor:
     """An order of n items in which each four that follow each other are alike: (n,) int64.
 
-    One place of all blocks at a time, its items are exchanged between blocks two by two, until no exchange adds similarity. What
-    remains of n beyond a multiple of four stays where it is.
+    Blocks are filled greedily, then items are exchanged between blocks two by two, at one place of all blocks at a time, until no
+    exchange adds similarity. What remains of n beyond a multiple of four stays where it is.
 
     Args:
-        similarity: of each pair of items, symmetric, (n, n), n at least 4; whole numbers, so that no rounding decides.
+        similarity: of each pair of items, symmetric, (n, n), n at least 4; whole numbers from 0, so that no rounding decides.
     """
     whole = len(similarity) // WIDTH * WIDTH
-    blocks = torch.arange(whole).view(-1, WIDTH)
+    blocks = _filled(similarity[:whole, :whole])
     for _ in range(SWEEPS):
-        before = blocks.clone()
+        before = blocks
+        # The item that fits least comes first: misfits of different blocks are exchanged with each other.
+        fit = similarity[blocks[:, :, None], blocks[:, None]].sum(2) - similarity.diagonal()[blocks]
+        blocks = blocks.gather(1, fit.argsort(dim=1, stable=True))
         for place in range(WIDTH):
             others = blocks[:, [other for other in range(WIDTH) if other != place]]
             gains = similarity[others].sum(1)[:, blocks[:, place]]
             blocks[:, place] = blocks[_exchange(gains), place]
-        if torch.equal(blocks, before):
+        if torch.equal(blocks.sort(1).values, before.sort(1).values):
             break
     return torch.cat([blocks.flatten(), torch.arange(whole, len(similarity))])
+
+
+def _filled(similarity: Tensor) -> Tensor:
+    """Items in blocks of four, filled one after the other: (blocks, 4) int64.
+
+    Each begins with the item most alike to all items, one that matters much, and goes on with those most alike to the block.
+    """
+    overall = similarity.sum(1)
+    taken = torch.zeros_like(overall)
+    blocks = []
+    for _ in range(len(similarity) // WIDTH):
+        block: list[int] = []
+        while len(block) < WIDTH:
+            alike = similarity[block].sum(0) if block else overall
+            block.append(int((alike + taken).argmax()))
+            taken[block[-1]] = -torch.inf
+        blocks.append(block)
+    return torch.tensor(blocks)
 
 
 def _exchange(gains: Tensor) -> Tensor:

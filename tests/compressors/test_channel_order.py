@@ -16,7 +16,7 @@ from autocompress.spaces.execute import run
 from autocompress.spaces.groups import find_groups
 from autocompress.spaces.layers import Layer, find_layers
 from autocompress.spaces.network import INPUT, Network
-from autocompress.spaces.option import BLOCKS, Structure
+from autocompress.spaces.option import Structure
 
 BLOCK_STRUCTURES: tuple[Structure, ...] = ("block4x1", "block1x4", "block4x4")
 
@@ -38,7 +38,7 @@ def losses(network: Network, structures: Mapping[str, tuple[Structure, ...]], sp
 
 
 def everywhere(network: Network, structures: tuple[Structure, ...] = BLOCK_STRUCTURES) -> dict[str, tuple[Structure, ...]]:
-    return {layer.name: structures for layer in find_layers(network)}
+    return {layer.name: structures for layer in find_layers(network) if layer.groups == 1}
 
 
 def pair_similarity(similarity: Tensor, order: Tensor) -> float:
@@ -73,8 +73,8 @@ def test_blocks_that_were_torn_apart_are_found_again(structure: Structure) -> No
     whole, mixed = (capture(Hidden(order).eval(), torch.randn(1, 8, 2, 2)) for order in (torch.arange(32), torn))
     structures: dict[str, tuple[Structure, ...]] = {"a": (structure,), "b": (structure,)}
     ordered = order_channels(mixed, structures)
-    best, before, after = (losses(network, structures, 0.4)[structure] for network in (whole, mixed, ordered))
-    assert before > 1.5 * best
+    best, before, after = (losses(network, structures, 0.25)[structure] for network in (whole, mixed, ordered))
+    assert before > 5 * best
     assert after < 1.001 * best
 
 
