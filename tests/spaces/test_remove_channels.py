@@ -160,7 +160,7 @@ def assert_permutation_is_exact(network: Network, seed: int) -> dict[str, Tensor
 
 def assert_same_values(permuted: Tensor, original: Tensor) -> None:
     a, b = permuted.flatten().sort().values, original.flatten().sort().values
-    assert float((a - b).abs().max()) <= 1e-5 * float(b.abs().max())
+    assert float((a - b).abs().max()) <= 1e-4 * float(b.abs().max())
 
 
 @pytest.mark.parametrize(
