@@ -20,6 +20,7 @@ import optuna
 import torch
 
 from . import __version__
+from .compressors.channel_order import order_channels
 from .compressors.database import LayerDatabase
 from .compressors.input_statistics import InputStatistics, collect, collect_activations
 from .compressors.quantization import Quantizer, choose_quantizer, load_quantizers, save_quantizers
@@ -390,12 +391,13 @@ def task_key(task: Task) -> str:
 def prepare_profile(
     task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str
 ) -> Prepared:
-    """Build, or reuse, the layer database of a captured task; `key` as in Prepared."""
+    """Order the channels of a captured task, and build, or reuse, its layer database; `key` as in Prepared."""
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     reconstruction, scoring = split_calibration(calibration)
     search_samples, held_out = split_samples(scoring, settings.search_samples)
     batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(reconstruction, BATCH)]
     with phases.phase("layer database") as update:
+        found = reordered(found, settings.cache / "orders" / f"{key}-{found.space.fingerprint}.json")
         database = build_database(found, batches, key, settings, update)
     phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
     for name in database.evicted:
@@ -410,6 +412,12 @@ def prepare_profile(
     more, _others = split_samples(reconstruction, max(CORRECTING_SAMPLES, RECOVERY_SAMPLES - len(search_samples)))
     evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples, correcting)
     return Prepared(task, target, found, evaluator, torch.cat([more, search_samples]), held_out, key)
+
+
+def reordered(found: Profile, store: Path | None = None) -> Profile:
+    """The same network with its channels in the order that suits the blocks of the Space; a file may keep the order."""
+    structures = {name: {option.structure for option in options} for name, options in found.space.options.items()}
+    return replace(found, network=order_channels(found.network, structures, store))
 
 
 class _Stopwatch:

@@ -203,10 +203,10 @@ def search_once(task_file: Path, results: Path, name: str, *more: str) -> Run:
 @pytest.fixture(scope="session")
 def bounded(task_file: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search within a budget."""
-    return search_once(task_file, tmp_path_factory.mktemp("bounded"), "bounded", "--budget", f"{BUDGET}ms", "--trials", "22")
+    return search_once(task_file, tmp_path_factory.mktemp("bounded"), "bounded", "--budget", f"{BUDGET}ms", "--trials", "30")
 
 
 @pytest.fixture(scope="session")
 def whole_front(task_file: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search of the whole front."""
-    return search_once(task_file, tmp_path_factory.mktemp("front"), "front", "--trials", "22")
+    return search_once(task_file, tmp_path_factory.mktemp("front"), "front", "--trials", "30")
