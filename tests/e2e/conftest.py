@@ -203,7 +203,7 @@ def search_once(task_file: Path, results: Path, name: str, *more: str) -> Run:
 @pytest.fixture(scope="session")
 def bounded(task_file: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search within a budget."""
-    return search_once(task_file, tmp_path_factory.mktemp("bounded"), "bounded", "--budget", f"{BUDGET}ms", "--trials", "30")
+    return search_once(task_file, tmp_path_factory.mktemp("bounded"), "bounded", "--budget", f"{BUDGET}ms", "--trials", "22")
 
 
 @pytest.fixture(scope="session")
