@@ -78,7 +78,7 @@ def overhead(problem: Problem, sampler: str, budget_ms: float, trials: int) -> d
     plans = baselines(problem, budget_ms)
     parameters = Parameters(problem.space)
     with tempfile.TemporaryDirectory() as folder:
-        study = open_study(open_journal(Path(folder) / "study.journal"), "overhead", {}, budget_ms)
+        study = open_study(open_journal(Path(folder) / "study.journal"), "overhead", {}, 0)
         enqueue_baselines(study, {name: parameters.of(plan) for name, plan in plans.items()})
         begin = time.perf_counter()
         run_trials(study, problem, loss, sampler, budget_ms, trials, None, 0, lambda done, total, what: None)

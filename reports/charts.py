@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from .result import LayerRow, Point, StudyResult
-from .text import budget, loss_name, metric, metric_name, number, over_budget, point_name, size
+from .result import LayerRow, Objective, Point, StudyResult
+from .text import latency, loss_name, metric, metric_name, number, over_budget, point_name, size
 
 Figure = dict[str, Any]
 
@@ -88,71 +88,105 @@ class Scale:
         return {**axis, "exponentformat": "none", **({"dtick": "D2", "minor": {"showgrid": False}} if self.logarithmic else {})}
 
 
-def pareto(result: StudyResult) -> Chart:
-    """Search loss against latency: every trial, the front as the steps it guarantees, baselines, the best, the budget.
+@dataclass(frozen=True)
+class _Costs:
+    """What a Pareto chart has on its horizontal axis."""
 
-    The first view covers the trials and the baselines among them; baselines far outside are named in a note.
+    of: Objective
+    title: str
+    limit: float | None
+    limit_text: str
+
+    def value(self, point: Point) -> float:
+        return point.latency_ms if self.of == "latency" else point.size_bytes / 1e6
+
+    def text(self, result: StudyResult, point: Point) -> str:
+        return latency(result, point.latency_ms) if self.of == "latency" else size(point.size_bytes)
+
+
+def _costs(result: StudyResult, of: Objective) -> _Costs:
+    if of == "latency":
+        limit = result.budget_ms
+        return _Costs(of, f"latency, ms ({result.latency_source})", limit, "" if limit is None else f"{limit:g} ms")
+    largest = result.max_size_bytes
+    return _Costs(of, "size, MB", None if largest is None else largest / 1e6, "" if largest is None else size(largest))
+
+
+def pareto(result: StudyResult, of: Objective = "latency") -> Chart:
+    """Search loss against latency, or size: every trial, the front as the steps it guarantees, baselines, the best, the budget.
+
+    The first view covers the trials and the baselines among them; baselines far outside are named in a note. A front that is
+    about more than this axis is dots without steps.
     """
+    costs = _costs(result, of)
     points = [point for point in result.everything if point.name is None]
     baselines = list(result.baselines)
-    reach = _reach(result)
-    inside = [point for point in (*points, *baselines) if point.latency_ms <= reach]
+    reach = _reach(result) if of == "latency" else _size_reach(result)
+    inside = [point for point in (*points, *baselines) if costs.value(point) <= reach]
     losses = Scale.over([point.search_loss for point in inside], LOG_LOSS)
-    times = Scale.over([point.latency_ms for point in inside], LOG_LATENCY)
+    across = Scale.over([costs.value(point) for point in inside], LOG_LATENCY)
     keys: list[Key] = []
     traces: list[Figure] = []
     for label, hollow in (("trial", False), ("trial over the budget", True)):
         shown = [point for point in points if over_budget(result, point) == hollow]
         if shown:
             keys.append(Key("circle", "grey", label, hollow))
-            traces.append(_markers(result, shown, losses, _dot("grey", 6, 0.55, hollow)))
+            traces.append(_markers(result, costs, shown, losses, _dot("grey", 6, 0.55, hollow)))
     front = list(result.front)
     if front:
-        keys.append(Key("line", "accent", "front"))
-        trace = _markers(result, front, losses, _dot("accent", 7))
+        stepped = result.objectives == (of,)
+        keys.append(Key("line" if stepped else "circle", "accent", "front"))
+        trace = _markers(result, costs, front, losses, _dot("accent", 7))
         line = {"mode": "lines+markers", "line": {"shape": "hv", "width": 2, "color": "var(--accent)"}}
-        traces.append({**trace, **line})
+        traces.append({**trace, **line} if stepped else trace)
     for index, point in enumerate(baselines):
         symbol = BASELINE_SYMBOLS[index % len(BASELINE_SYMBOLS)]
         colour = BASELINE_COLOURS[index % len(BASELINE_COLOURS)]
         keys.append(Key(symbol, colour, point_name(point)))
         marker = {"symbol": symbol, "size": 11, "color": f"var(--{colour})", "line": {"width": 1.5, "color": "var(--page)"}}
-        traces.append(_markers(result, [point], losses, marker))
+        traces.append(_markers(result, costs, [point], losses, marker))
     best = result.best_point
     if best is not None:
         keys.append(Key("star", "ink", "best"))
         marker = {"symbol": "star", "size": 17, "color": "var(--ink)", "line": {"width": 1.5, "color": "var(--page)"}}
-        traces.append({**_markers(result, [best], losses, marker), **_interval(best)})
-    layout = base_layout(times.axis(f"latency, ms ({result.latency_source})"), losses.axis(f"{loss_name(result)}, search data"))
+        interval = _interval(best) if of == "latency" else {}
+        traces.append({**_markers(result, costs, [best], losses, marker), **interval})
+    layout = base_layout(across.axis(costs.title), losses.axis(f"{loss_name(result)}, search data"))
     if inside:
-        layout["xaxis"]["range"] = axis_range(times, [point.latency_ms for point in inside] + _optional(result.budget_ms))
+        layout["xaxis"]["range"] = axis_range(across, [costs.value(point) for point in inside] + _optional(costs.limit))
         layout["yaxis"]["range"] = axis_range(losses, [losses.place(point.search_loss) for point in inside])
-    if result.budget_ms is not None:
-        _add_budget(layout, result.budget_ms, times, budget(result))
+    if costs.limit is not None:
+        _add_budget(layout, costs.limit, across, costs.limit_text)
     outside = [point for point in baselines if point not in inside]
-    notes = [f"{point_name(point)} at {number(point.latency_ms)} ms ({result.latency_source})" for point in outside]
+    notes = [f"{point_name(point)} at {costs.text(result, point)}" for point in outside]
     return Chart(
         {"data": traces, "layout": layout}, tuple(keys), ("Outside this view: " + ", ".join(notes) + ".",) if notes else ()
     )
 
 
 def history(result: StudyResult) -> Chart:
-    """Search loss of each completed trial, with the least so far among those within the budget.
+    """Search loss of each completed trial, with the least so far among those within the budgets.
 
-    Without a budget the limit is the latency of the best Point; without a best, there is no such line.
+    For an objective without a budget the limit is that of the best Point; without a best, there is no such line.
     """
     rows = sorted(result.history, key=lambda row: row.trial)
     reach = _reach(result)
     near = [row for row in rows if row.latency_ms <= reach]
     losses = Scale.over([row.search_loss for row in near], LOG_LOSS)
-    best = result.best_point
-    limit = result.budget_ms if result.budget_ms is not None else best.latency_ms if best is not None else None
-    within = [row.feasible if result.budget_ms is not None else limit is None or row.latency_ms <= limit for row in rows]
+    slowest, largest = _history_limits(result)
+    within = [
+        row.feasible
+        and (slowest is None or row.latency_ms <= slowest)
+        and (largest is None or row.size_bytes is None or row.size_bytes <= largest)
+        for row in rows
+    ]
     keys: list[Key] = []
     traces: list[Figure] = []
-    limit_text = "" if limit is None else f" {limit:.3g} ms ({result.latency_source})"
+    limits = [] if slowest is None else [f"{slowest:.3g} ms ({result.latency_source})"]
+    limits += [] if largest is None else [size(largest)]
+    limit_text = " " + " and ".join(limits)
     for inside, label, marker in (
-        (True, f"within{limit_text}" if limit is not None else "trial", _dot("accent", 6, 0.6)),
+        (True, f"within{limit_text}" if limits else "trial", _dot("accent", 6, 0.6)),
         (
             False,
             f"over{limit_text}",
@@ -179,7 +213,7 @@ def history(result: StudyResult) -> Chart:
             }
         )
     fitting = [row for row, fits in zip(rows, within, strict=True) if fits]
-    if fitting and limit is not None:
+    if fitting and limits:
         keys.append(Key("line", "ink", "best so far"))
         least = [losses.place(value) for value in accumulate((row.search_loss for row in fitting), min)]
         traces.append(
@@ -196,6 +230,16 @@ def history(result: StudyResult) -> Chart:
     if near:
         layout["yaxis"]["range"] = axis_range(losses, [losses.place(row.search_loss) for row in near])
     return Chart({"data": traces, "layout": layout}, tuple(keys))
+
+
+def _history_limits(result: StudyResult) -> tuple[float | None, int | None]:
+    """Milliseconds and bytes up to which a trial counts in the history; None for no limit."""
+    slowest, largest, best = result.budget_ms, result.max_size_bytes, result.best_point
+    if best is not None and "latency" in result.minimised:
+        slowest = best.latency_ms
+    if best is not None and "size" in result.minimised:
+        largest = best.size_bytes
+    return slowest, largest
 
 
 def generalisation(result: StudyResult) -> Chart:
@@ -275,6 +319,14 @@ def _reach(result: StudyResult) -> float:
     return 1.1 * max(points + _optional(result.budget_ms) + _optional(result.dense_ms.get("int8")))
 
 
+def _size_reach(result: StudyResult) -> float:
+    """The same for the largest size, in MB."""
+    points = [point.size_bytes / 1e6 for point in result.everything if point.name is None]
+    if not points:
+        return math.inf
+    return 1.1 * max(points + _optional(_costs(result, "size").limit))
+
+
 def _optional(value: float | None) -> list[float]:
     return [] if value is None else [value]
 
@@ -288,10 +340,10 @@ def axis_range(scale: Scale, values: Sequence[float]) -> list[float]:
     return [low - space, high + space]
 
 
-def _add_budget(layout: Figure, budget_ms: float, times: Scale, text: str) -> None:
+def _add_budget(layout: Figure, limit: float, across: Scale, text: str) -> None:
     line = {"color": "var(--ink)", "width": 1.2, "dash": "dot"}
-    layout["shapes"] = [{"type": "line", "x0": budget_ms, "x1": budget_ms, "y0": 0, "y1": 1, "yref": "paper", "line": line}]
-    place = math.log10(budget_ms) if times.logarithmic else budget_ms
+    layout["shapes"] = [{"type": "line", "x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper", "line": line}]
+    place = math.log10(limit) if across.logarithmic else limit
     layout["annotations"] = [
         {
             "x": place,
@@ -311,11 +363,11 @@ def _dot(colour: str, width: int, opacity: float = 1.0, hollow: bool = False) ->
     return {"symbol": "circle", "size": width, "color": f"var(--{colour})", "opacity": opacity}
 
 
-def _markers(result: StudyResult, points: Sequence[Point], losses: Scale, marker: Figure) -> Figure:
+def _markers(result: StudyResult, costs: _Costs, points: Sequence[Point], losses: Scale, marker: Figure) -> Figure:
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [point.latency_ms for point in points],
+        "x": [costs.value(point) for point in points],
         "y": [losses.place(point.search_loss) for point in points],
         "marker": marker,
         "text": [_hover(result, point) for point in points],

@@ -21,6 +21,7 @@ def front_json(result: StudyResult) -> dict[str, Any]:
     The best point has a key `finetuned` if it was fine-tuned (see `FineTuning`).
     `line` tells on which end-to-end line latencies are, and what it was fitted on; null for studies of earlier versions.
     `latency_ms` is the quantile `pessimism` of the latency, 0.5 being the median; low and high are the 10th and 90th percentile.
+    The front is non-dominated in search loss and all `objectives`; feasible means within both `budget_ms` and `max_size_bytes`.
     """
     return {
         "schema": SCHEMA,
@@ -30,6 +31,8 @@ def front_json(result: StudyResult) -> dict[str, Any]:
         "line": result.provenance.get("table", {}).get("line"),
         "pessimism": result.pessimism,
         "budget_ms": result.budget_ms,
+        "max_size_bytes": result.max_size_bytes,
+        "objectives": list(result.objectives),
         "dense_ms": {"fp32": result.dense_ms.get("fp32"), "int8": result.dense_ms.get("int8")},
         "best": result.best,
         "points": [{**_values(point, INTERVAL), **_finetuned(result, point)} for point in result.points],

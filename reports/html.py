@@ -9,10 +9,11 @@ from typing import Any
 from . import charts
 from .charts import STRUCTURE_COLOURS, Chart, Key
 from .document import chart, document, facts_block, section, symbol
-from .result import LayerRow, Point, StudyResult
+from .result import LayerRow, Objective, Point, StudyResult
 from .text import (
     budget,
     count,
+    goal,
     headline,
     loss_name,
     metric,
@@ -36,7 +37,10 @@ def render_html(result: StudyResult, verified: Sequence[Verified] = ()) -> str:
     """
     figures: dict[str, Chart] = {}
     if result.everything:
-        figures["pareto"] = charts.pareto(result)
+        first, second = _shown_costs(result)
+        figures["pareto"] = charts.pareto(result, first)
+        if second is not None:
+            figures["pareto-second"] = charts.pareto(result, second)
     if result.points and any(point.loss is not None for point in result.front):
         figures["generalisation"] = charts.generalisation(result)
     if result.history:
@@ -51,12 +55,21 @@ def render_html(result: StudyResult, verified: Sequence[Verified] = ()) -> str:
     return document(f"{result.task} on {result.target}", body, figures, version)
 
 
+def _shown_costs(result: StudyResult) -> tuple[Objective, Objective | None]:
+    """What the Pareto charts have on their axis: the first objective, and the other where size matters."""
+    if "latency" not in result.objectives:
+        return "size", "latency"
+    return "latency", "size" if "size" in result.objectives or result.max_size_bytes is not None else None
+
+
 def _source(result: StudyResult) -> str:
     return f'<span class="source">{result.latency_source}</span>'
 
 
 def _header(result: StudyResult) -> str:
-    goal = f"Best network within {budget(result)}" if result.budget_ms is not None else "Loss against latency, no budget"
+    aim = f"Best network within {budget(result)}" if not result.minimised else goal(result)[:1].upper() + goal(result)[1:]
+    if not result.bounded:
+        aim += ", no budget"
     statement = "" if result.best_point else f'<p class="statement">{escape(headline(result))}</p>\n'
     sentences = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in remarks(result))
     if result.latency_source == "modelled":
@@ -66,7 +79,7 @@ def _header(result: StudyResult) -> str:
         note = f'<p class="note"><b>Measured latency.</b> {escape(result.latency_note)}</p>'
     return (
         f'<header>\n<p class="eyebrow">{escape(result.study)}</p>\n<h1>{escape(result.task)} on {escape(result.target)}</h1>\n'
-        f'<p class="quiet">{goal}. {count(len(result.everything), "plan")} evaluated.</p>\n'
+        f'<p class="quiet">{aim}. {count(len(result.everything), "plan")} evaluated.</p>\n'
         f"{_stats(result)}{statement}{sentences}{note}\n</header>\n"
     )
 
@@ -81,7 +94,7 @@ def _stats(result: StudyResult) -> str:
     if result.pessimism != 0.5:
         interval.append(f"the {percentile(result)}; median {number(best.latency_median_ms)} ms ({result.latency_source})")
     if result.budget_ms is not None:
-        interval.append(f"budget {budget(result)}")
+        interval.append(f"budget {result.budget_ms:g} ms")
     cells = [
         (
             f"latency, {result.latency_source}",
@@ -100,6 +113,8 @@ def _stats(result: StudyResult) -> str:
         if largest is not None and largest.size_bytes > best.size_bytes
         else ""
     )
+    if result.max_size_bytes is not None:
+        beside = ", ".join([*([beside] if beside else []), f"at most {size(result.max_size_bytes)}"])
     cells.append(("size", size(best.size_bytes), beside))
     return (
         '<dl class="stats">\n'
@@ -115,13 +130,20 @@ def _front(result: StudyResult, figures: Mapping[str, Chart]) -> str:
     if not result.everything:
         return section("Pareto front", "There is nothing to draw yet: no trial has been evaluated.", "")
     best, front = result.best_point, result.front
-    lead = (
-        "Each dot is one evaluated plan; lower and further left is better. The line is what the front guarantees: "
-        "no evaluated plan is both faster and closer to the dense network."
-    )
+    first, second = _shown_costs(result)
+    lead = "Each dot is one evaluated plan; lower and further left is better. "
+    words = {"latency": "faster", "size": "smaller"}
+    if len(result.objectives) == 1:
+        better = f"both {words[result.objectives[0]]} and closer to the dense network"
+        lead += f"The line is what the front guarantees: no evaluated plan is {better}."
+    else:
+        lead += "No evaluated plan is at once faster, smaller and closer to the dense network than one of the front."
     shown = [best] if best is not None else []
-    shown += sorted((point for point in result.baselines if point is not best), key=lambda point: point.latency_ms)
-    content = chart("pareto", figures["pareto"], "Pareto front of loss against latency", "chart")
+    shown += sorted((point for point in result.baselines if point is not best), key=result.cost)
+    content = chart("pareto", figures["pareto"], f"Pareto front of loss against {first}", "chart")
+    if second is not None:
+        content += f"<h3>Loss against {second}</h3>\n"
+        content += chart("pareto-second", figures["pareto-second"], f"The same plans, loss against {second}", "chart low")
     content += _points_table(result, shown) if shown else ""
     if front:
         table = _points_table(result, front)

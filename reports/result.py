@@ -15,6 +15,7 @@ from ..files import write_json
 
 SCHEMA = 1
 LatencySource = Literal["modelled", "measured"]
+Objective = Literal["latency", "size"]
 #: Columns of `StudyResult.dense_ms`.
 DenseType = Literal["fp32", "fp16", "int8"]
 
@@ -32,8 +33,8 @@ class Point:
         search_loss: loss on the data that the search uses.
         loss, metric: on the evaluation data, which the search never sees; None where not evaluated.
         size_bytes: size of the compressed weights.
-        on_front: no other evaluated trial is at least as good in both search loss and latency.
-        feasible: within the budget; True everywhere when there is no budget.
+        on_front: no other evaluated trial is at least as good in search loss and in all objectives.
+        feasible: within all budgets; True everywhere when there is none.
         plan: path of the plan file, relative to the study folder.
         name: for baselines, as `int8 dense`; None for what the search proposed.
     """
@@ -62,6 +63,7 @@ class HistoryRow:
     latency_ms: float
     feasible: bool
     seconds: float
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ class StudyResult:
         study: its name, also that of its folder.
         latency_note: the scored error of the latency model or the spread of the measurement, as a sentence beside the numbers.
         pessimism: the quantile that every latency is: 0.5 is the median.
-        budget_ms: the latency constraint; None in multi-objective mode.
+        budget_ms: the latency constraint; None without one.
+        max_size_bytes: the size constraint; None without one.
+        objectives: what shall be small beside the loss; those without a constraint are minimised.
         dense_ms: latency of the uncompressed network by data type; None where the target has no such kernels.
         loss_name: as `soft KL to dense`. Lower is better.
         metric_name: `agreement`, `top1`, or a function's name. Higher is better; the first two are shares in [0, 1].
@@ -162,6 +166,8 @@ class StudyResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     pessimism: float = 0.5
     finetuned: FineTuning | None = None
+    max_size_bytes: int | None = None
+    objectives: tuple[Objective, ...] = ("latency",)
 
     def __post_init__(self) -> None:
         if self.latency_source not in get_args(LatencySource):
@@ -179,8 +185,23 @@ class StudyResult:
 
     @property
     def front(self) -> tuple[Point, ...]:
-        """The non-dominated points and baselines, fastest first."""
-        return tuple(sorted((point for point in self.everything if point.on_front), key=lambda point: point.latency_ms))
+        """The non-dominated points and baselines, fastest first, or smallest first where size alone is the objective."""
+        return tuple(sorted((point for point in self.everything if point.on_front), key=self.cost))
+
+    def cost(self, point: Point) -> float:
+        """What the first objective says of a point: milliseconds, or bytes."""
+        return point.latency_ms if "latency" in self.objectives else point.size_bytes
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a budget of latency or of size."""
+        return self.budget_ms is not None or self.max_size_bytes is not None
+
+    @property
+    def minimised(self) -> tuple[Objective, ...]:
+        """The objectives that have no budget."""
+        limits = {"latency": self.budget_ms, "size": self.max_size_bytes}
+        return tuple(objective for objective in self.objectives if limits[objective] is None)
 
     @property
     def best_point(self) -> Point | None:
@@ -188,14 +209,18 @@ class StudyResult:
 
     @property
     def best_baseline(self) -> Point | None:
-        """The baseline of least evaluation loss within the budget (without one: no slower than the best), apart from the best."""
-        limit = math.inf
-        if self.budget_ms is None and self.best_point is not None:
-            limit = self.best_point.latency_ms
+        """The baseline of least evaluation loss within the budgets, apart from the best; of objectives without a budget it has no
+        more than the best.
+        """
+        slowest, largest = math.inf, math.inf
+        if self.best_point is not None:
+            slowest = self.best_point.latency_ms if "latency" in self.minimised else math.inf
+            largest = self.best_point.size_bytes if "size" in self.minimised else math.inf
         rivals = [
             (point.loss, point.trial, point)
             for point in self.baselines
-            if point.feasible and point.loss is not None and point.latency_ms <= limit and point.trial != self.best
+            if point.feasible and point.loss is not None and point.trial != self.best
+            if point.latency_ms <= slowest and point.size_bytes <= largest
         ]
         return min(rivals, key=lambda rival: rival[:2])[2] if rivals else None
 
@@ -220,6 +245,8 @@ class StudyResult:
             fields["other_ops"] = _rows(OpRow, fields["other_ops"])
             if fields.get("finetuned") is not None:
                 fields["finetuned"] = FineTuning(**fields["finetuned"])
+            if "objectives" in fields:
+                fields["objectives"] = tuple(fields["objectives"])
             return StudyResult(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"damaged study result ({error}): resume the study to write it again") from error

@@ -14,7 +14,20 @@ from .comparison import Comparison
 from .comparison_page import columns, verdicts
 from .folder import COMPARISON_CSV, COMPARISON_HTML, COMPARISON_JSON
 from .result import Point, StudyResult
-from .text import budget, headline, loss_name, metric, metric_name, number, over_budget, point_name, printable, remarks, size
+from .text import (
+    budget,
+    goal,
+    headline,
+    loss_name,
+    metric,
+    metric_name,
+    number,
+    over_budget,
+    point_name,
+    printable,
+    remarks,
+    size,
+)
 
 #: At most so many front points are shown; the page and front.csv have all.
 ROWS = 10
@@ -27,9 +40,8 @@ OVER = "*"
 
 def print_summary(result: StudyResult, console: Console, folder: Path | None = None) -> None:
     """Print what was found, the front beside the baselines, and where the files are (when `folder`, the study's, is given)."""
-    goal = f"within {budget(result)}" if result.budget_ms is not None else "loss against latency"
     console.print()
-    console.print(Text(printable(f"{result.task} on {result.target}, {goal}"), style="dim"))
+    console.print(Text(printable(f"{result.task} on {result.target}, {goal(result)}"), style="dim"))
     console.print(Text(printable(headline(result)), style="bold green" if result.best is not None else "bold yellow"))
     for sentence in remarks(result):
         console.print(Text(printable(sentence)))
@@ -83,14 +95,15 @@ def _table(result: StudyResult, width: int) -> Table:
         ("size", lambda point: size(point.size_bytes)),
     ]
     if width < NARROW:
-        columns = [columns[0], columns[2], columns[3]]
+        sized = "size" in result.objectives or result.max_size_bytes is not None
+        columns = [columns[0], columns[2], columns[3], *columns[4 if sized else 5 :]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="dim")
     table.add_column("plan", overflow="fold")
     for heading, _ in columns:
         table.add_column(Text(heading), justify="right", overflow="fold")
     front = [point for point in result.front if point.name is None]
     shown = _spread(front, result.best)
-    baselines = sorted(result.baselines, key=lambda point: point.latency_ms)
+    baselines = sorted(result.baselines, key=result.cost)
     for index, point in enumerate([*shown, *baselines]):
         if index == len(shown):
             table.add_section()

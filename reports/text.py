@@ -78,11 +78,21 @@ def percentile(result: StudyResult) -> str:
 
 
 def budget(result: StudyResult) -> str:
-    return f"{result.budget_ms:g} ms"
+    """All budgets, as `5 ms and 4.0 MB`."""
+    limits = [f"{result.budget_ms:g} ms"] if result.budget_ms is not None else []
+    if result.max_size_bytes is not None:
+        limits.append(size(result.max_size_bytes))
+    return " and ".join(limits)
+
+
+def goal(result: StudyResult) -> str:
+    """What was searched for, as `within 5 ms`, `loss against latency` or `loss against size within 5 ms`."""
+    parts = [f"loss against {' and '.join(result.minimised)}"] if result.minimised else []
+    return " ".join([*parts, f"within {budget(result)}"] if result.bounded else parts)
 
 
 def over_budget(result: StudyResult, point: Point) -> bool:
-    return result.budget_ms is not None and not point.feasible
+    return result.bounded and not point.feasible
 
 
 def point_name(point: Point) -> str:
@@ -109,15 +119,16 @@ def headline(result: StudyResult) -> str:
     points = result.everything
     if not points:
         return "No trial has been evaluated yet"
-    if result.budget_ms is not None and not any(point.feasible for point in points):
+    if result.bounded and not any(point.feasible for point in points):
         return f"Nothing fits {budget(result)}"
     front = result.front
     if not front:
         return "No front yet"
     ends = dict.fromkeys((front[0], front[-1]))
-    reach = " to ".join(
-        f"{latency(result, point.latency_ms)} at {loss_name(result)} {number(point.search_loss)}" for point in ends
-    )
+    costs = {
+        point: latency(result, point.latency_ms) if "latency" in result.objectives else size(point.size_bytes) for point in ends
+    }
+    reach = " to ".join(f"{cost} at {loss_name(result)} {number(point.search_loss)}" for point, cost in costs.items())
     return f"A front of {count(len(front), 'plan')}: {reach}"
 
 
@@ -133,17 +144,28 @@ def remarks(result: StudyResult) -> list[str]:
     sentences = []
     if not result.points:
         sentences.append("Only baselines have been evaluated: resume the study to search.")
-    if result.budget_ms is not None and not any(point.feasible for point in points):
-        fastest = min(points, key=lambda point: point.latency_ms)
-        sentences.append(
-            f"The fastest of {count(len(points), 'plan')} takes {latency(result, fastest.latency_ms)}. "
-            f"Try --budget {_rounded_up(fastest.latency_ms):g}ms, or resume the study with more trials."
-        )
+    if result.bounded and not any(point.feasible for point in points):
+        sentences.append(_nothing_fits(result))
     best = result.best_point
     if best is not None:
         candidates = (_finetuned(result, best), _against_baselines(result, best), _against_dense(result, best))
         sentences += [sentence for sentence in candidates if sentence]
     return sentences
+
+
+def _nothing_fits(result: StudyResult) -> str:
+    """What comes nearest to the budgets, and what to do."""
+    points, told, tries = result.everything, [], []
+    fastest, smallest = min(points, key=lambda point: point.latency_ms), min(points, key=lambda point: point.size_bytes)
+    if result.budget_ms is not None:
+        told.append(f"the fastest of {count(len(points), 'plan')} takes {latency(result, fastest.latency_ms)}")
+        tries.append(f"--budget {_rounded_up(fastest.latency_ms):g}ms")
+    if result.max_size_bytes is not None:
+        of = "" if told else f" of {count(len(points), 'plan')}"
+        told.append(f"the smallest{of} is {size(smallest.size_bytes)}")
+        tries.append(f"--max-size {_rounded_up(smallest.size_bytes / 1e3):g}kB")
+    facts = ", ".join(told)
+    return f"{facts[0].upper()}{facts[1:]}. Try {' or '.join(tries)}, or resume the study with more trials."
 
 
 def _finetuned(result: StudyResult, best: Point) -> str:
@@ -160,15 +182,18 @@ def _finetuned(result: StudyResult, best: Point) -> str:
 
 def _against_baselines(result: StudyResult, best: Point) -> str:
     rival = result.best_baseline
-    where = f"within {budget(result)}" if result.budget_ms is not None else "that is no slower"
+    words = {"latency": "no slower", "size": "no larger"}
+    where = [f"within {budget(result)}"] if result.bounded else []
+    if result.minimised:
+        where.append(f"that is {' and '.join(words[objective] for objective in result.minimised)}")
     if best.name is not None:
         return f"The best plan is a baseline, {best.name}: the search found nothing better."
     if best.loss is None:
         return ""
     if rival is None or rival.loss is None:
-        return f"There is no baseline {where} to compare with."
+        return f"There is no baseline {' '.join(where)} to compare with."
     name = loss_name(result)[:1].upper() + loss_name(result)[1:]
-    other = f"the best baseline {where} ({rival.name}, {number(rival.loss)})"
+    other = f"the best baseline {' '.join(where)} ({rival.name}, {number(rival.loss)})"
     if best.loss > 0.0 and rival.loss > 0.0:
         factor, word = (rival.loss / best.loss, "lower") if rival.loss >= best.loss else (best.loss / rival.loss, "higher")
         return f"{name} is {factor:.2g}{TIMES} {word} than that of {other}."

@@ -2,7 +2,8 @@
 
 Removing channels of a Group changes the time of the Layers that read them, and a change of data type costs conversions:
 neither is additive over Layers. Both are linearised around a reference Plan and the solution becomes the next reference; a
-solution that equals its reference is exact. Whatever comes out is timed as a whole before it is called feasible.
+solution that equals its reference is exact. Whatever comes out is timed, and its bytes counted, as a whole before it is called
+feasible. Sizes couple through Groups alone, and are linearised with the times.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from ..errors import UserError
 from ..evaluators.error_table import ErrorTable, base
 from ..evaluators.latency import LatencyEvaluator
+from ..evaluators.size import SizeEvaluator
 from ..spaces.datatypes import DataType
 from ..spaces.groups import Group
 from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
-from .solver import Block, Branch, Floats, Front, Solution
+from .solver import Block, Branch, Floats, Front, Solution, least_error, solve_within
 
 #: Rounds of linearisation around the last solution; most Plans are exact after two.
 ROUNDS = 6
@@ -30,6 +32,13 @@ ROUNDS = 6
 STEPS = 2000
 #: Assignments of data types to Layers whose conversions are kept.
 COSTS = 1000
+#: With two budgets, how far above its bound a solution's expected loss may be.
+ENOUGH = 0.005
+#: The share of a size by which less is asked for after a solution that was too large.
+SIZE_STEP = 0.05
+
+#: What a Plan costs beside its loss: milliseconds, or bytes.
+Objective = Literal["latency", "size"]
 
 _TYPES: tuple[DataType, ...] = get_args(DataType)
 
@@ -44,6 +53,14 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Milliseconds and bytes, infinite where there is no limit."""
+
+    ms: float = math.inf
+    size: float = math.inf
+
+
+@dataclass(frozen=True)
 class _Member:
     """One member of a Block's branch: a Layer, the Options it then has, and where they are among those of all members."""
 
@@ -55,15 +72,30 @@ class _Member:
 class Problem:
     """The choice of a Plan for one Network, target and error table.
 
+    Args:
+        max_bytes: what no Plan may be larger than; None for no limit.
+        objectives: what shall be small beside the loss: a front is about these. One that has a budget is kept within it, others
+            are minimised.
+
     Attributes:
         base: the dense Plan around which the error table was measured.
         ms_per_us: milliseconds that a microsecond of one op adds to a Plan.
     """
 
-    def __init__(self, space: Space, latency: LatencyEvaluator, errors: ErrorTable) -> None:
+    def __init__(
+        self,
+        space: Space,
+        latency: LatencyEvaluator,
+        errors: ErrorTable,
+        max_bytes: int | None = None,
+        objectives: Sequence[Objective] = ("latency",),
+    ) -> None:
         self.space = space
         self.latency = latency
         self.errors = errors
+        self.sizes = SizeEvaluator(latency, space.groups)
+        self.max_bytes = max_bytes
+        self.objectives = tuple(objectives)
         self.base = base(space)
         zero = latency.table.total_ms(0.0)
         self._offset_ms, self.ms_per_us = zero, latency.table.total_ms(1.0) - zero
@@ -75,9 +107,32 @@ class Problem:
         self._types = np.array([_TYPES.index(ACTIVATIONS[option.bits]) for _, option in self._listed])
         self._all_errors = np.array([errors.errors[layer][option] for layer, option in self._listed])
         self._time_rows: dict[tuple[object, ...], Floats] = {}
+        self._size_rows: dict[tuple[object, ...], Floats] = {}
         self._costs: dict[tuple[DataType, ...], Floats] = {}
         self._errors_of: dict[Plan, Floats] = {}
         self._fastest: Proposal | None = None
+        self._smallest_plans: dict[float, Plan] = {}
+
+    def minimised(self, budget_ms: float | None) -> tuple[Objective, ...]:
+        """The objectives beside the loss that have no budget."""
+        free: dict[Objective, bool] = {"latency": budget_ms is None, "size": self.max_bytes is None}
+        return tuple(objective for objective in self.objectives if free[objective])
+
+    def fits(self, plan: Plan, budget_ms: float | None, max_bytes: float | None = None) -> bool:
+        """Whether a Plan is within a latency budget and within the largest size.
+
+        Args:
+            budget_ms: None or infinity for none.
+            max_bytes: a limit in the place of the problem's own.
+        """
+        limit = self._limit(max_bytes)
+        within = budget_ms is None or self.latency.ms(plan) <= budget_ms
+        return within and (math.isinf(limit) or self.sizes.bytes(plan) <= limit)
+
+    def _limit(self, max_bytes: float | None) -> float:
+        if max_bytes is not None:
+            return max_bytes
+        return math.inf if self.max_bytes is None else self.max_bytes
 
     def _all_members(self) -> list[tuple[Group | None, list[tuple[float, list[_Member]]]]]:
         """Blocks as (Group or None, branches), each branch as (channel share, members)."""
@@ -126,69 +181,143 @@ class Problem:
         coefficients: Mapping[str, float] | None = None,
         start: Plan | None = None,
         steps: int = STEPS,
+        max_bytes: float | None = None,
     ) -> Proposal | None:
         """The Plan of least expected loss within a budget, or None when none was found.
 
         Args:
+            budget_ms: infinity where the size alone is limited.
             coefficients: factors on the rows of the error table, by Layer.
             start: reference of the first linearisation; the dense base Plan by default.
             steps: resolution of the solver.
+            max_bytes: a limit of size in the place of the problem's own; infinity for none.
         """
-        found = self._solve(budget_ms, coefficients, start or self.base, steps)
-        if found is None and self.fastest().ms <= budget_ms:
-            # Steps of conversions and couplings can hide a narrow way; from the fastest Plan it is seen, or is that Plan itself.
-            plan, ms = self.fastest().plan, self.fastest().ms
-            found = self._solve(budget_ms, coefficients, plan, steps) or Proposal(plan, ms, self.expected(plan, coefficients))
+        limits = Limits(budget_ms, self._limit(max_bytes))
+        found = self._solve(limits, coefficients, start or self.base, steps)
+        if found is None:
+            # Steps of conversions and couplings can hide a narrow way; from an extreme Plan it is seen, or is that Plan itself.
+            plan = self.refuge(budget_ms) if max_bytes is None else self.fastest().plan
+            if self.fits(plan, budget_ms, max_bytes):
+                found = self._solve(limits, coefficients, plan, steps) or Proposal(
+                    plan, self.latency.ms(plan), self.expected(plan, coefficients)
+                )
         return found
 
-    def near(self, budget_ms: float, coefficients: Mapping[str, float], start: Plan, rounds: int, steps: int = STEPS) -> Plan:
-        """A Plan of little expected loss whose latency is near a budget, above or below: `solve` without its last digits."""
-        plan, target = start, budget_ms
+    def near(
+        self,
+        budget_ms: float,
+        coefficients: Mapping[str, float],
+        start: Plan,
+        rounds: int,
+        steps: int = STEPS,
+        max_bytes: float | None = None,
+    ) -> Plan:
+        """A Plan of little expected loss whose latency and size are near their limits, above or below: `solve` without its last
+        digits; arguments as there.
+        """
+        limits = Limits(budget_ms, self._limit(max_bytes))
+        plan, asked, multiplier = start, limits, 0.0
         for round_ in range(rounds):
             if round_:
-                target += budget_ms - self.latency.ms(plan)
-            plan = self._linearised(plan, target, coefficients, steps)
+                asked = _corrected(asked, self.latency.ms(plan), self._bytes_within(plan, limits), limits)
+            plan, multiplier = self._linearised(plan, asked, coefficients, steps, multiplier)
         return plan
 
-    def _solve(self, budget_ms: float, coefficients: Mapping[str, float] | None, start: Plan, steps: int) -> Proposal | None:
+    def _bytes_within(self, plan: Plan, limits: Limits) -> int:
+        """The size of a Plan, 0 where none is asked for."""
+        return 0 if math.isinf(limits.size) else self.sizes.bytes(plan)
+
+    def _solve(self, limits: Limits, coefficients: Mapping[str, float] | None, start: Plan, steps: int) -> Proposal | None:
         """Rounds of linearisation from a reference Plan."""
-        reference, target = start, budget_ms
+        reference, target = start, limits
         found: Proposal | None = None
+        multiplier = 0.0
         for _ in range(ROUNDS):
-            plan = self._linearised(reference, target, coefficients, steps)
-            ms = self.latency.ms(plan)
-            if ms <= budget_ms:
+            plan, multiplier = self._linearised(reference, target, coefficients, steps, multiplier)
+            ms, size = self.latency.ms(plan), self._bytes_within(plan, limits)
+            if ms <= limits.ms and size <= limits.size:
                 proposal = Proposal(plan, ms, self.expected(plan, coefficients))
                 if found is not None and proposal.expected >= 0.99 * found.expected:
                     return min(found, proposal, key=lambda one: one.expected)
                 found = proposal
-                target = min(budget_ms, target + (budget_ms - ms) / 2)
-            else:
-                # Conversions or couplings keep it above the budget: ask for that much less.
-                target -= max(ms - budget_ms, 0.0005 * budget_ms)
+            target = _adjusted(target, ms, size, limits)
             reference = plan
         return found
 
-    def _linearised(self, reference: Plan, budget_ms: float, coefficients: Mapping[str, float] | None, steps: int) -> Plan:
-        """The Plan of least expected loss within a budget, if all times and couplings were as around the reference Plan; the
-        fastest one around it where that is above the budget.
+    def _linearised(
+        self, reference: Plan, limits: Limits, coefficients: Mapping[str, float] | None, steps: int, multiplier: float = 0.0
+    ) -> tuple[Plan, float]:
+        """The Plan of least expected loss within limits, if all couplings and conversions were as around the reference Plan; the
+        fastest one around it where that is above the budget, or else the smallest one within it. With the multiplier of its size.
         """
-        blocks, fixed = self._blocks(reference, coefficients)
-        budget = (budget_ms - self._offset_ms) / self.ms_per_us - fixed
+        blocks, fixed, fixed_bytes = self._blocks(reference, coefficients, not math.isinf(limits.size))
+        budget = (limits.ms - self._offset_ms) / self.ms_per_us - fixed
         fastest = sum(block.fastest for block in blocks)
         if fastest > budget:
-            budget, steps = fastest, 1
-        return self._plan(Front(blocks, budget, steps).solve(budget))
+            return self._plan(Front(blocks, fastest, 1).solve(fastest)), multiplier
+        within = solve_within(blocks, budget, limits.size - fixed_bytes, steps, multiplier, ENOUGH)
+        if within is None:
+            return self._plan(_least([block.each(Branch.ranked_by_size) for block in blocks], budget, steps)), multiplier
+        return self._plan(within.solution), within.multiplier
 
     def fastest(self) -> Proposal:
-        """The fastest Plan that was found, whatever its loss."""
+        """The fastest Plan within the largest size that was found, whatever its loss; the smallest where none is within it."""
         if self._fastest is None:
             self._fastest = self._find_fastest()
         return self._fastest
 
     def _find_fastest(self) -> Proposal:
         found = min((self._fastest_around(start) for start in self._extremes()), key=self._milliseconds)
+        if not self.fits(found, None):
+            limit = self._limit(None)
+            found = self.smallest()
+            for start in (found, *self._extremes()):
+                plan = self._least_around(start, Limits(math.inf, limit), "latency")
+                if plan is not None and self._milliseconds(plan) < self._milliseconds(found):
+                    found = plan
         return Proposal(found, self._milliseconds(found), self.expected(found))
+
+    def refuge(self, budget_ms: float) -> Plan:
+        """A Plan within a latency budget and the largest size, whatever its loss; near them where none was found."""
+        plan = self.fastest().plan
+        return plan if self.max_bytes is None or self.fits(plan, budget_ms) else self.smallest(budget_ms)
+
+    def smallest(self, budget_ms: float = math.inf) -> Plan:
+        """The smallest Plan within a latency budget that was found, whatever its loss; the fastest one where there is none."""
+        if budget_ms not in self._smallest_plans:
+            starts = self._extremes()
+            fastest = min((self._fastest_around(start) for start in starts), key=self._milliseconds)
+            found = [fastest]
+            if self._milliseconds(fastest) <= budget_ms:
+                plans = [self._least_around(start, Limits(budget_ms, math.inf), "size") for start in (*starts, fastest)]
+                found += [plan for plan in plans if plan is not None]
+            self._smallest_plans[budget_ms] = min(found, key=self.sizes.bytes)
+        return self._smallest_plans[budget_ms]
+
+    def _least_around(self, reference: Plan, limits: Limits, objective: Objective) -> Plan | None:
+        """The Plan of least latency within a size, or of least size within a latency, on the way of linearisations from a
+        reference; None where none is within it.
+        """
+        best: Plan | None = None
+        measure = self._milliseconds if objective == "latency" else self.sizes.bytes
+        target = limits
+        for _ in range(ROUNDS):
+            blocks, fixed, fixed_bytes = self._blocks(reference, None, True)
+            turned = [block.each(Branch.ranked_by_size) for block in blocks]
+            if objective == "latency":
+                turned = [block.each(Branch.by_size).each(Branch.ranked_by_size) for block in blocks]
+                budget = target.size - fixed_bytes
+            else:
+                budget = (target.ms - self._offset_ms) / self.ms_per_us - fixed
+            plan = self._plan(_least(turned, budget))
+            ms, size = self._milliseconds(plan), self.sizes.bytes(plan)
+            if ms <= limits.ms and size <= limits.size and (best is None or measure(plan) < measure(best)):
+                best = plan
+            target = _adjusted(target, ms, size, limits)
+            if plan == reference:
+                break
+            reference = plan
+        return best
 
     def _milliseconds(self, plan: Plan) -> float:
         return self.latency.ms(plan)
@@ -208,33 +337,58 @@ class Problem:
         """The fastest Plan on the way of linearisations from a reference, itself included."""
         best = reference
         for _ in range(ROUNDS):
-            plan = self._linearised(reference, -math.inf, None, 1)
+            plan, _ = self._linearised(reference, Limits(-math.inf, math.inf), None, 1)
             best = min(best, plan, key=self._milliseconds)
             if plan == reference:
                 break
             reference = plan
         return best
 
-    def check_budget(self, budget_ms: float, target: str) -> None:
-        """Refuse a budget that no Plan can meet.
+    def check_budget(self, budget_ms: float | None, target: str) -> None:
+        """Refuse budgets that no Plan can meet.
 
         Raises:
-            UserError: with the fastest possible latency and the Layers that hold it.
+            UserError: with the fastest possible latency, the smallest possible size, or what each budget leaves of the other,
+                and the Layers that hold it.
         """
-        if self.solve(budget_ms) is not None:
+        limits = Limits(math.inf if budget_ms is None else budget_ms, self._limit(None))
+        if (math.isinf(limits.ms) and math.isinf(limits.size)) or self.solve(limits.ms) is not None:
             return
-        fastest = self.fastest()
-        if fastest.ms <= budget_ms:
-            return
-        rows = sorted(self.latency(fastest.plan).ops, key=lambda row: -row.microseconds)[:3]
-        holders = ", ".join(f"{row.name} ({row.microseconds / 1e3:.2g} ms)" for row in rows)
+        least = self.smallest(limits.ms)
+        if self._milliseconds(least) > limits.ms:
+            rows = sorted(self.latency(least).ops, key=lambda row: -row.microseconds)[:3]
+            holders = ", ".join(f"{row.name} ({row.microseconds / 1e3:.2g} ms)" for row in rows)
+            fastest_ms = self._milliseconds(least)
+            raise UserError(
+                f"fastest possible on {target} is {fastest_ms:.2f} ms ({self.latency.source}), held by {holders}; "
+                f"asked for {limits.ms:g} ms. Try --budget {fastest_ms * 1.05:.2g}ms."
+            )
+        smallest = self.smallest()
+        if self.sizes.bytes(smallest) > limits.size:
+            raise UserError(
+                f"the smallest possible size is {size_text(self.sizes.bytes(smallest))}, held by {self._holders(smallest)}; "
+                f"asked for {size_text(limits.size)}. Try --max-size {_rounded_size(self.sizes.bytes(smallest))}."
+            )
+        fastest, largest, count = self.fastest(), size_text(limits.size), self.sizes.bytes(least)
+        budget = f"{limits.ms:g} ms"
         raise UserError(
-            f"fastest possible on {target} is {fastest.ms:.2f} ms ({self.latency.source}), held by {holders}; "
-            f"asked for {budget_ms:g} ms. Try --budget {fastest.ms * 1.05:.2g}ms."
+            f"no plan is within {budget} and within {largest}: within {budget} the smallest is {size_text(count)}, "
+            f"held by {self._holders(least)}; within {largest} the fastest on {target} is {fastest.ms:.2f} ms "
+            f"({self.latency.source}). Try --max-size {_rounded_size(count)} or --budget {fastest.ms * 1.05:.2g}ms."
         )
 
-    def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None) -> tuple[list[Block], float]:
-        """The solver's Blocks around a reference Plan, and the microseconds of everything that is not in them."""
+    def _holders(self, plan: Plan) -> str:
+        """The Layers of most bytes, in words."""
+        kept = self.latency.kept(plan)
+        rows = sorted(((-self.sizes.layer(name, option, kept), name) for name, option in plan.options))[:3]
+        return ", ".join(f"{name} ({size_text(-bytes_)})" for bytes_, name in rows)
+
+    def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None, sized: bool) -> tuple[list[Block], float, float]:
+        """The solver's Blocks around a reference Plan, and the microseconds and bytes of everything that is not in them.
+
+        Args:
+            sized: whether sizes are wanted.
+        """
         kept = self.latency.kept(reference)
         detours = self._detours(reference)
         weights = coefficients or {}
@@ -248,18 +402,25 @@ class Problem:
                 shares = (own_share.sparsity if own_share.structure == "channel" else 0.0, *[share for share, _ in branches])
                 now, *others = self.latency.coupled_microseconds(group, shares, reference, kept)
                 offsets = [microseconds - now for microseconds in others]
+            other_bytes = 0 if group is None or not sized else self.sizes.others(group, reference, kept)
             for (share, members), offset in zip(branches, offsets, strict=True):
-                around = kept
+                around, extra = kept, 0
                 if group is not None:
                     around = {name: count for name, count in kept.items() if name != group.name}
                     if share:
                         around[group.name] = kept_channels(group.channels, share)
+                    extra = self.sizes.others(group, reference, around) - other_bytes if sized else 0
                 own = [self._times(member, around) + detours[member.span] for member in members]
-                built.append(Branch(tuple(own), tuple([errors[member.span] for member in members]), offset))
+                sizes = tuple([self._sizes(member, around) for member in members]) if sized else ()
+                built.append(Branch(tuple(own), tuple([errors[member.span] for member in members]), offset, 0.0, sizes, extra))
             blocks.append(Block(tuple(built)))
         times = self.latency.layers_microseconds(kept)
         layers = sum([times[layer][option] for layer, option in reference.options])
-        return blocks, (self.latency.ms(reference) - self._offset_ms) / self.ms_per_us - layers
+        fixed = (self.latency.ms(reference) - self._offset_ms) / self.ms_per_us - layers
+        if not sized:
+            return blocks, fixed, 0.0
+        own_bytes = sum([self.sizes.layer(layer, option, kept) for layer, option in reference.options])
+        return blocks, fixed, self.sizes.bytes(reference) - own_bytes
 
     def _times(self, member: _Member, kept: Mapping[str, int]) -> Floats:
         """Microseconds of a member's Options, when Groups keep only so many channels."""
@@ -268,6 +429,13 @@ class Problem:
             times = self.latency.layers_microseconds(kept)[member.layer]
             self._time_rows[key] = np.array([times[option] for option in member.options])
         return self._time_rows[key]
+
+    def _sizes(self, member: _Member, kept: Mapping[str, int]) -> Floats:
+        """Bytes of a member's Options, when Groups keep only so many channels."""
+        key = (member.span.start, *self.latency.deciding(member.layer, kept))
+        if key not in self._size_rows:
+            self._size_rows[key] = np.array([self.sizes.layer(member.layer, o, kept) for o in member.options], np.float64)
+        return self._size_rows[key]
 
     def _detours(self, reference: Plan) -> Floats:
         """Microseconds of conversions that each Option of every member adds to the reference Plan's."""
@@ -287,3 +455,43 @@ class Problem:
             for member, index in zip(members, choice.options, strict=True):
                 options[member.layer] = member.options[index]
         return Plan.of({layer.name: options[layer.name] for layer in self.space.layers})
+
+
+def _adjusted(asked: Limits, ms: float, size: float, limits: Limits) -> Limits:
+    """What to ask the linearised problem for, after it gave a Plan of so many milliseconds and bytes."""
+    if ms <= limits.ms:
+        asked_ms = min(limits.ms, asked.ms + (limits.ms - ms) / 2)
+    else:
+        # Conversions or couplings keep it above the budget: ask for that much less.
+        asked_ms = asked.ms - max(ms - limits.ms, 0.0005 * limits.ms)
+    if size <= limits.size:
+        asked_size = min(limits.size, asked.size + (limits.size - size) / 2)
+    else:
+        # Most of a miss is gone when the next linearisation is around a Plan like the one that is sought.
+        asked_size = max(asked.size - (size - limits.size), (1 - SIZE_STEP) * asked.size)
+    return Limits(asked_ms, asked_size)
+
+
+def _corrected(asked: Limits, ms: float, size: float, limits: Limits) -> Limits:
+    """What to ask for, after that gave so many milliseconds and bytes, to come nearer to the limits from either side."""
+    least, most = (1 - SIZE_STEP) * asked.size, (1 + SIZE_STEP) * asked.size
+    return Limits(asked.ms + (limits.ms - ms), min(max(asked.size + (limits.size - size), least), most))
+
+
+def _least(blocks: Sequence[Block], budget: float, steps: int = 10_000) -> Solution:
+    """The solution of least error within a budget of time, that of least time where there is none; the budget may be infinite."""
+    if math.isinf(budget):
+        return least_error(blocks)
+    budget = max(budget, sum(block.fastest for block in blocks))
+    return Front(blocks, budget, steps).solve(budget)
+
+
+def size_text(count: float) -> str:
+    """Bytes in words, as `3.94 MB`; decimal units, as users write them."""
+    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB" if count >= 1e3 else f"{count:.0f} B"
+
+
+def _rounded_size(count: float) -> str:
+    """A size with two significant digits that is no smaller, as `--max-size` reads it."""
+    unit = 10 ** max(0, math.floor(math.log10(count)) - 1)
+    return size_text(math.ceil(count / unit) * unit).replace(" ", "")

@@ -3,6 +3,9 @@
 A knapsack by dynamic programming (SPDY, Frantar and Alistarh, ICML 2022) over time in equal steps, with two changes: only
 the excess over each choice's minimum is rounded, and it is rounded up, so that a budget is never exceeded; and a block of
 members may have branches, alternatives that bind all its members (the channel share of a Group).
+
+A second budget, on size, is a Lagrange multiplier: the knapsack over time stays exact, and the best multiplier is found by
+secants (LARAC, Juttner et al., INFOCOM 2001), finitely often. What they leave of both budgets is then spent step by step.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,16 +34,32 @@ class Branch:
     Attributes:
         times, errors: per member one array over its options; same lengths, at least one option each.
         time, error: cost of the branch itself; the time may be negative (what other Layers save).
+        sizes, size: the same for what a second budget is about; no sizes where there is none.
     """
 
     times: tuple[Floats, ...]
     errors: tuple[Floats, ...]
     time: float = 0.0
     error: float = 0.0
+    sizes: tuple[Floats, ...] = ()
+    size: float = 0.0
 
     @cached_property
     def fastest(self) -> float:
         return self.time + sum(float(times.min()) for times in self.times)
+
+    def penalised(self, multiplier: float) -> Branch:
+        """With the size, times a multiplier, counted as error."""
+        errors = tuple([own + multiplier * sizes for own, sizes in zip(self.errors, self.sizes, strict=True)])
+        return replace(self, errors=errors, error=self.error + multiplier * self.size)
+
+    def by_size(self) -> Branch:
+        """With size in the place of time."""
+        return Branch(self.sizes, self.errors, self.size, self.error, self.times, self.time)
+
+    def ranked_by_size(self) -> Branch:
+        """With size in the place of error."""
+        return replace(self, errors=self.sizes, error=self.size)
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,10 @@ class Block:
     def fastest(self) -> float:
         return min(branch.fastest for branch in self.branches)
 
+    def each(self, change: Callable[[Branch], Branch]) -> Block:
+        """With every branch changed."""
+        return Block(tuple([change(branch) for branch in self.branches]))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -64,11 +87,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Solution:
-    """One choice per Block, with the exact sums of its times and errors."""
+    """One choice per Block, with the exact sums of its times, errors and sizes."""
 
     choices: tuple[Choice, ...]
     time: float
     error: float
+    size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,8 +153,9 @@ class Front:
         if self.fastest > budget:
             raise ValueError(f"fastest solution takes {self.fastest}, budget is {budget}")
         self._steps = steps
-        # With nothing to spend any positive unit will do: only zero-excess choices then fit.
-        self._unit = (budget - self.fastest) / steps or 1.0
+        # With nothing to spend, but what sums of floats are off by, any positive unit will do: only zero-excess choices then fit.
+        excess = budget - self.fastest
+        self._unit = excess / steps if excess > 1e-14 * abs(budget) else 1.0
         best = np.full(steps + 1, np.inf)
         best[0] = 0.0
         self._history: list[_Step] = []
@@ -207,12 +232,126 @@ class Front:
 
 def evaluate(blocks: Sequence[Block], choices: Sequence[Choice]) -> Solution:
     """The Solution with the exact sums of what was chosen."""
-    time = error = 0.0
+    time = error = size = 0.0
     for block, choice in zip(blocks, choices, strict=True):
         branch = block.branches[choice.branch]
         time += branch.time + sum(float(t[o]) for t, o in zip(branch.times, choice.options, strict=True))
         error += branch.error + sum(float(e[o]) for e, o in zip(branch.errors, choice.options, strict=True))
-    return Solution(tuple(choices), time, error)
+        if branch.sizes:
+            size += branch.size + sum(float(s[o]) for s, o in zip(branch.sizes, choice.options, strict=True))
+    return Solution(tuple(choices), time, error, size)
+
+
+@dataclass(frozen=True)
+class Within:
+    """A solution within two budgets.
+
+    Attributes:
+        bound: an error that no solution within both is below, but for the rounding of times.
+        multiplier: the error that a unit of size was counted as; 0 where time alone, or size alone, decides.
+    """
+
+    solution: Solution
+    bound: float
+    multiplier: float = 0.0
+
+
+def solve_within(
+    blocks: Sequence[Block], time: float, size: float, steps: int = 10_000, hint: float = 0.0, enough: float = 0.0
+) -> Within | None:
+    """The solution of small error within a budget of time and one of size, or None where there is none.
+
+    Args:
+        time, size: of which not both are infinite; without one of them the other is a knapsack of its own, and exact.
+        steps: resolution, as in `Front`.
+        hint: the multiplier of a similar problem, which is tried first.
+        enough: share of the error by which a solution may be above the bound.
+    """
+    if math.isinf(time):
+        turned = [block.each(Branch.by_size) for block in blocks]
+        if sum(block.fastest for block in turned) > size:
+            return None
+        return _checked(blocks, Front(turned, size, steps).solve(size), time, size, -math.inf)
+    if sum(block.fastest for block in blocks) > time:
+        return None
+    inside, outside, bound = None, None, -math.inf
+    multiplier = hint
+    if hint and math.isfinite(size):
+        found, bound = _penalised(blocks, hint, time, size, steps)
+        inside, outside = (found, None) if found.size <= size else (None, found)
+    if inside is None or inside.error - bound > enough * inside.error:
+        if outside is None:
+            outside = evaluate(blocks, Front(blocks, time, steps).solve(time).choices)
+            if outside.size <= size:
+                return _checked(blocks, outside, time, size, outside.error)
+            bound = max(bound, outside.error)
+        if inside is None:
+            least = [block.each(Branch.ranked_by_size) for block in blocks]
+            inside = evaluate(blocks, Front(least, time, steps).solve(time).choices)
+            if inside.size > size:
+                return None
+        while inside.error > outside.error and inside.error - bound > enough * inside.error:
+            multiplier = (inside.error - outside.error) / (outside.size - inside.size)
+            found, value = _penalised(blocks, multiplier, time, size, steps)
+            bound = max(bound, value)
+            if value >= outside.error + multiplier * (outside.size - size) - 1e-9 * inside.error:
+                break  # both ends solve this problem too: no other multiplier gives a higher bound
+            if found.size <= size:
+                inside = found
+            else:
+                outside = found
+    return _checked(blocks, _spent(blocks, inside, time, size), time, size, bound, multiplier)
+
+
+def _penalised(blocks: Sequence[Block], multiplier: float, time: float, size: float, steps: int) -> tuple[Solution, float]:
+    """The solution when sizes count as error, and the bound that it gives for all within both budgets."""
+    changed = [block.each(lambda branch: branch.penalised(multiplier)) for block in blocks]
+    found = evaluate(blocks, Front(changed, time, steps).solve(time).choices)
+    return found, found.error + multiplier * (found.size - size)
+
+
+def _checked(blocks: Sequence[Block], found: Solution, time: float, size: float, bound: float, multiplier: float = 0.0) -> Within:
+    """The sums added again from the tables, and held against both budgets."""
+    solution = evaluate(blocks, found.choices)
+    assert solution.time <= time + _tolerance(time) and solution.size <= size + _tolerance(size), (solution, time, size)
+    return Within(solution, bound if math.isfinite(bound) else solution.error, multiplier)
+
+
+def _tolerance(budget: float) -> float:
+    """What sums of floats may be off by."""
+    return 1e-9 * max(1.0, abs(budget)) if math.isfinite(budget) else 0.0
+
+
+def _spent(blocks: Sequence[Block], solution: Solution, time: float, size: float) -> Solution:
+    """`solution` with members moved to other options of their branch, best gain first, as long as both budgets allow one."""
+    for _ in range(sum(len(choice.options) for choice in solution.choices)):
+        best: tuple[float, int, int, int] | None = None
+        for number, (block, choice) in enumerate(zip(blocks, solution.choices, strict=True)):
+            branch = block.branches[choice.branch]
+            for member, own in enumerate(choice.options):
+                times, sizes, errors = branch.times[member], branch.sizes[member], branch.errors[member]
+                fits = (times - times[own] <= time - solution.time) & (sizes - sizes[own] <= size - solution.size)
+                option = int(np.argmin(np.where(fits, errors, np.inf))) if fits.any() else own
+                gain = float(errors[own] - errors[option])
+                if gain > 0.0 and (best is None or gain > best[0]):
+                    best = gain, number, member, option
+        if best is None:
+            break
+        _, number, member, option = best
+        choice = solution.choices[number]
+        moved = Choice(choice.branch, (*choice.options[:member], option, *choice.options[member + 1 :]))
+        solution = evaluate(blocks, (*solution.choices[:number], moved, *solution.choices[number + 1 :]))
+    return solution
+
+
+def least_error(blocks: Sequence[Block]) -> Solution:
+    """The solution of least error, whatever its time."""
+    choices = []
+    for block in blocks:
+        errors = [branch.error + sum(float(own.min()) for own in branch.errors) for branch in block.branches]
+        best = int(np.argmin(errors))
+        choices.append(Choice(best, tuple([int(np.argmin(own)) for own in block.branches[best].errors])))
+    return evaluate(blocks, choices)
 
 
 def _combined(block: Block) -> tuple[_Points | None, list[_Members]]:

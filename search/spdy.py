@@ -88,4 +88,4 @@ class SpdySampler(ProposingSampler):
             changed[chosen] = coefficients[chosen]
             coefficients = changed
         proposal = self._problem.solve(self._budget_ms, dict(zip(self._layers, coefficients.tolist(), strict=True)), steps=STEPS)
-        return (proposal or self._problem.fastest()).plan, coefficients
+        return proposal.plan if proposal else self._problem.refuge(self._budget_ms), coefficients

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..spaces.plan import Plan
 from .baselines import BASELINE
 from .evopress import EvoPressSampler
 from .parameters import Parameters
-from .problem import Problem
+from .problem import Objective, Problem
 from .proposing import ProposingSampler
 from .sampler import PlanSampler
 from .spdy import SpdySampler
@@ -34,8 +34,10 @@ RIVALS: dict[str, Callable[[Problem, float, int], ProposingSampler]] = {"spdy": 
 #: Samplers of Optuna's that learn only from parameters which every trial has.
 STATIC = ("nsga2", "nsga3", "gp")
 SAMPLERS = ("ours", "tpe", "nsga2", "nsga3", "random", "gp", *RIVALS)
-#: Name of the constraint: latency minus budget in milliseconds; feasible when at most zero.
-CONSTRAINT = "latency_ms"
+#: Names of the constraints: latency minus budget in milliseconds, bytes minus the largest size; feasible when at most zero.
+CONSTRAINT, SIZE_CONSTRAINT = "latency_ms", "size_bytes"
+#: What studies of earlier versions do not say of themselves.
+_EARLIER = {"max size": None, "objectives": "latency"}
 #: Losses are cut here, so that a network which overflows is a bad trial and no failed one.
 LOSS_CEILING = 1e6
 _FINGERPRINT = "autocompress"
@@ -45,7 +47,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One finished trial."""
+    """One finished trial; `size` in bytes."""
 
     number: int
     plan: Plan
@@ -53,19 +55,25 @@ class Evaluated:
     ms: float
     seconds: float
     baseline: str | None
+    size: int
+
+    def within(self, budget_ms: float | None, max_bytes: int | None) -> bool:
+        """Whether it keeps to both budgets."""
+        return (budget_ms is None or self.ms <= budget_ms) and (max_bytes is None or self.size <= max_bytes)
 
 
-def open_study(storage: BaseStorage, name: str, fingerprint: Mapping[str, Any], budget_ms: float | None) -> optuna.Study:
+def open_study(storage: BaseStorage, name: str, fingerprint: Mapping[str, Any], minimised: int) -> optuna.Study:
     """The study of that name, made if there is none.
 
     Args:
         fingerprint: what the losses and latencies depend on, by name; a study made with other values is refused.
+        minimised: number of objectives beside the loss.
 
     Raises:
         UserError: the study was made with something else, or the storage is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = [StudyDirection.MINIMIZE] * (1 if budget_ms is not None else 2)
+    directions = [StudyDirection.MINIMIZE] * (1 + minimised)
     try:
         try:
             study = optuna.create_study(storage=storage, study_name=name, directions=directions)
@@ -85,7 +93,7 @@ def open_study(storage: BaseStorage, name: str, fingerprint: Mapping[str, Any], 
         ) from error
     if stored is None:
         raise UserError(f"study {name} was not made by autocompress. Choose another name with --study.")
-    made_with = json.loads(stored)
+    made_with = {**_EARLIER, **json.loads(stored)}
     other = [key for key in fingerprint if made_with.get(key) != fingerprint[key]]
     if other:
         details = "; ".join(f"{key}: {made_with.get(key)} then, {fingerprint[key]} now" for key in other)
@@ -105,7 +113,9 @@ def check_sampler(name: str, bounded: bool) -> None:
         raise UserError(f"unknown sampler {name!r}: use one of {', '.join(SAMPLERS)}.")
     if name in RIVALS and not bounded:
         others = ", ".join(other for other in SAMPLERS if other not in RIVALS)
-        raise UserError(f"sampler {name} searches within a budget: add --budget, or use one of {others}.")
+        raise UserError(
+            f"sampler {name} searches within a budget: add --budget, or --max-size for objective size; or use one of {others}."
+        )
 
 
 def make_sampler(name: str, problem: Problem, budget_ms: float | None, seed: int) -> BaseSampler:
@@ -114,12 +124,11 @@ def make_sampler(name: str, problem: Problem, budget_ms: float | None, seed: int
     Raises:
         UserError: no such sampler, or one that cannot do without a budget.
     """
-    check_sampler(name, budget_ms is not None)
+    check_sampler(name, not problem.minimised(budget_ms))
     if name == "ours":
         return PlanSampler(problem, budget_ms, seed)
     if name in RIVALS:
-        assert budget_ms is not None
-        return RIVALS[name](problem, budget_ms, seed)
+        return RIVALS[name](problem, math.inf if budget_ms is None else budget_ms, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
@@ -195,7 +204,7 @@ def run_trials(
     while True:
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         for done in finished:
-            if budget_ms is None or all(value <= 0 for value in done.constraints.values()):
+            if all(value <= 0 for value in done.constraints.values()):
                 best = min(best, done.values[0])
         progress(len(finished), trials, f"best loss {best:.4g}" if math.isfinite(best) else "")
         if len(finished) >= trials or time.monotonic() >= end:
@@ -209,12 +218,14 @@ def run_trials(
                 for name, distribution in parameters.distributions.items():
                     trial.suggest_categorical(name, distribution.choices)
             plan = parameters.plan(_suggest(trial))
-            ms = problem.latency.ms(plan)
+            costs = {"latency": problem.latency.ms(plan), "size": problem.sizes.bytes(plan)}
             if budget_ms is not None:
-                trial.set_constraint(CONSTRAINT, ms - budget_ms)
+                trial.set_constraint(CONSTRAINT, costs["latency"] - budget_ms)
+            if problem.max_bytes is not None:
+                trial.set_constraint(SIZE_CONSTRAINT, costs["size"] - problem.max_bytes)
             value = loss(plan)
             value = min(value, LOSS_CEILING) if math.isfinite(value) else LOSS_CEILING
-            study.tell(trial, value if budget_ms is not None else (value, ms))
+            study.tell(trial, [value, *[costs[objective] for objective in problem.minimised(budget_ms)]])
         except (Exception, KeyboardInterrupt):
             # An interrupt may come when the trial has just been told.
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
@@ -243,7 +254,8 @@ def evaluated(study: optuna.Study, problem: Problem) -> list[Evaluated]:
         plan = parameters.plan_of(trial.params)
         if plan is not None:
             baseline = trial.user_attrs.get(BASELINE)
-            found.append(Evaluated(trial.number, plan, trial.values[0], problem.latency.ms(plan), _seconds(trial), baseline))
+            ms, size = problem.latency.ms(plan), problem.sizes.bytes(plan)
+            found.append(Evaluated(trial.number, plan, trial.values[0], ms, _seconds(trial), baseline, size))
     return found
 
 
@@ -251,12 +263,28 @@ def _seconds(trial: FrozenTrial) -> float:
     return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 
-def front(trials: list[Evaluated]) -> set[int]:
-    """Numbers of the trials that no other one beats or equals in both loss and latency."""
-    best = math.inf
+def eligible(trials: Sequence[Evaluated], problem: Problem, budget_ms: float | None) -> list[Evaluated]:
+    """The trials of which a front is: those beyond a budget of what is no objective are left out, since a front of loss and
+    latency within a size is not about larger networks.
+    """
+    limits = (
+        None if "latency" in problem.objectives else budget_ms,
+        None if "size" in problem.objectives else problem.max_bytes,
+    )
+    return [trial for trial in trials if trial.within(*limits)]
+
+
+def front(trials: Sequence[Evaluated], objectives: Sequence[Objective] = ("latency",)) -> set[int]:
+    """Numbers of the trials that no other one beats or equals in loss and in all objectives."""
+    chosen: list[tuple[float, ...]] = []
     numbers = set()
-    for trial in sorted(trials, key=lambda trial: (trial.ms, trial.loss, trial.number)):
-        if trial.loss < best:
-            best = trial.loss
+    for trial in sorted(trials, key=lambda trial: (*_costs(trial, objectives), trial.loss, trial.number)):
+        costs = *_costs(trial, objectives), trial.loss
+        if not any(all(one <= other for one, other in zip(better, costs, strict=True)) for better in chosen):
+            chosen.append(costs)
             numbers.add(trial.number)
     return numbers
+
+
+def _costs(trial: Evaluated, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    return tuple([trial.ms if objective == "latency" else trial.size for objective in objectives])

@@ -1,4 +1,4 @@
-"""Remove channels: the smaller Network in which only some channels of each Group remain."""
+"""Other channels: the Network in which only some channels of each Group remain, or in which they have another order."""
 
 from __future__ import annotations
 
@@ -25,10 +25,34 @@ def remove_channels(network: Network, groups: Sequence[Group], kept: Mapping[str
     Raises:
         UserError: an unknown or frozen Group, or indices that are not sorted, unique, in range and at least one.
     """
-    by_name = {group.name: group for group in groups}
     for name, indices in kept.items():
-        _check(by_name.get(name), name, indices)
-    places = {name: _places(layout, kept) for name, layout in group_layouts(network)[1].items()}
+        values = indices.tolist()
+        size = _group(groups, name).channels
+        if not values or values != sorted(set(values)) or values[0] < 0 or values[-1] >= size:
+            raise UserError(f"the kept channels of group {name} must be sorted, unique and in [0, {size}): at least one.")
+    return _select(network, kept)
+
+
+def permute_channels(network: Network, groups: Sequence[Group], orders: Mapping[str, Tensor]) -> Network:
+    """`network` with the channels of each named Group in another order: it computes what `network` computes.
+
+    Args:
+        groups: of `network`, from `find_groups`.
+        orders: Group name -> the channels in their new order, shape (channels,), int64. Groups that are not named stay.
+
+    Raises:
+        UserError: an unknown or frozen Group, or an order that does not hold each channel once.
+    """
+    for name, order in orders.items():
+        size = _group(groups, name).channels
+        if sorted(order.tolist()) != list(range(size)):
+            raise UserError(f"the order of group {name} must hold each channel from 0 to {size - 1} once.")
+    return _select(network, orders)
+
+
+def _select(network: Network, chosen: Mapping[str, Tensor]) -> Network:
+    """`network` with the channels `chosen` of each named Group, in that order."""
+    places = {name: _places(layout, chosen) for name, layout in group_layouts(network)[1].items()}
     tensors = dict(network.tensors)
     shapes = dict(network.shapes)
     for name, (axis, indices) in places.items():
@@ -38,37 +62,36 @@ def remove_channels(network: Network, groups: Sequence[Group], kept: Mapping[str
             shape = list(shapes[name])
             shape[axis] = len(indices)
             shapes[name] = tuple(shape)
-    ops = tuple(_remove(op, network, places, tensors, shapes) for op in network.ops)
+    ops = tuple(_chosen(op, network, places, tensors, shapes) for op in network.ops)
     return Network(ops, tensors, shapes, network.output)
 
 
-def _check(group: Group | None, name: str, indices: Tensor) -> None:
+def _group(groups: Sequence[Group], name: str) -> Group:
+    group = next((group for group in groups if group.name == name), None)
     if group is None:
         raise UserError(f"there is no group {name}: take the names from find_groups.")
     if group.frozen:
-        raise UserError(f"channels of group {name} cannot be removed ({group.frozen}): leave it out.")
-    values = indices.tolist()
-    if not values or values != sorted(set(values)) or values[0] < 0 or values[-1] >= group.channels:
-        raise UserError(f"the kept channels of group {name} must be sorted, unique and in [0, {group.channels}): at least one.")
+        raise UserError(f"channels of group {name} are fixed ({group.frozen}): leave it out.")
+    return group
 
 
-def _places(layout: Layout, kept: Mapping[str, Tensor]) -> tuple[int, Tensor]:
-    """The axis of a tensor's channels, and the indices along it that remain."""
+def _places(layout: Layout, chosen: Mapping[str, Tensor]) -> tuple[int, Tensor]:
+    """The axis of a tensor's channels, and the indices along it that are chosen."""
     parts = []
     for channels, span in layout.spans(""):
-        remaining = kept.get(channels.name, torch.arange(channels.length))
-        parts.append((span.offset + remaining.unsqueeze(1) * span.repeat + torch.arange(span.repeat)).reshape(-1))
+        own = chosen.get(channels.name, torch.arange(channels.length))
+        parts.append((span.offset + own.unsqueeze(1) * span.repeat + torch.arange(span.repeat)).reshape(-1))
     return layout.axis, torch.cat(parts)
 
 
-def _remove(
+def _chosen(
     op: Op,
     network: Network,
     places: Mapping[str, tuple[int, Tensor]],
     tensors: dict[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Op:
-    """`op` on the remaining channels; its weight and bias in `tensors` are replaced."""
+    """`op` on the chosen channels; its weight and bias in `tensors` are replaced."""
     attributes: dict[str, Any] = dict(op.attributes)
     in_axis, columns = places.get(op.inputs[0], (0, torch.arange(0)))
     out_axis, rows = places[op.name]

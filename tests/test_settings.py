@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocompress.errors import UserError
-from autocompress.settings import Budget, SearchSettings, cache_folder
+from autocompress.settings import Budget, SearchSettings, cache_folder, parse_objectives, parse_size
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,9 @@ def test_written_budgets_are_exactly_the_same(value: float) -> None:
         {"study": "a/b"},
         {"study": "../x"},
         {"study": ""},
+        {"max_size": 0},
+        {"objectives": ("size", "latency")},
+        {"objectives": ("speed",)},
         {"device": "local"},
     ],
     ids=str,
@@ -89,9 +92,69 @@ def test_pessimism_out_of_range(pessimism: float) -> None:
 def test_settings_are_written_for_resume() -> None:
     value = SearchSettings(budget=Budget(ms=5.0), trials=7, sampler="tpe", core="A78").to_json()
     assert value["budget"] == "5ms"
-    names = {"trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune", "device"}
-    assert names == set(value) - {"budget"}
+    names = {
+        "trials",
+        "seed",
+        "sampler",
+        "storage",
+        "core",
+        "search_samples",
+        "method",
+        "pessimism",
+        "finetune",
+        "device",
+        "max_size",
+    }
+    assert set(value) == names | {"budget", "objectives"}
+    assert value["max_size"] is None and parse_objectives(value["objectives"]) == ("latency",)
+    sized = SearchSettings(max_size=4_000_000, objectives=("latency", "size")).to_json()
+    assert sized["max_size"] == 4_000_000 and parse_objectives(sized["objectives"]) == ("latency", "size")
     assert SearchSettings().to_json()["budget"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4MB", 4_000_000),
+        ("1.5MiB", 1_572_864),
+        ("500kb", 500_000),
+        (" 3 KiB ", 3072),
+        ("17B", 17),
+        ("2e3B", 2000),
+        (".5KB", 500),
+    ],
+)
+def test_sizes(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["4", "4GBs", "MB", "", "4 M B", "four MB", "-4MB", "0MB", "0.5B", "1e999MB", "nanMB", "4ms"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="write it like 4MB"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("size", ("size",)), ("latency", ("latency",)), ("size, latency", ("latency", "size"))]
+)
+def test_objectives(text: str, names: tuple[str, ...]) -> None:
+    assert parse_objectives(text) == names
+
+
+@pytest.mark.parametrize("text", ["", "speed", "latency,latency", "latency,", "size;latency"])
+def test_what_is_no_objective_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="use latency, size, or latency,size"):
+        parse_objectives(text)
+
+
+def test_an_objective_with_a_budget_is_not_minimised() -> None:
+    budget = Budget(ms=5.0)
+    assert SearchSettings().minimised == ("latency",)
+    assert SearchSettings(budget=budget, max_size=10).minimised == ()
+    assert SearchSettings(max_size=10).minimised == ("latency",)
+    assert SearchSettings(objectives=("size",), budget=budget).minimised == ("size",)
+    assert SearchSettings(objectives=("latency", "size")).minimised == ("latency", "size")
+    assert SearchSettings(objectives=("latency", "size"), max_size=10).minimised == ("latency",)
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:

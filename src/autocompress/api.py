@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -20,6 +20,7 @@ import optuna
 import torch
 
 from . import __version__
+from .compressors.channel_order import order_channels
 from .compressors.database import LayerDatabase
 from .compressors.input_statistics import InputStatistics, collect, collect_activations
 from .compressors.quantization import Quantizer, choose_quantizer, load_quantizers, save_quantizers
@@ -40,8 +41,17 @@ from .progress import Phases, Update
 from .search.baselines import baselines
 from .search.journal import folder_lock, open_journal
 from .search.parameters import Parameters
-from .search.problem import Problem
-from .search.study import check_sampler, enqueue_baselines, evaluated, fail_stale_trials, open_storage, open_study, run_trials
+from .search.problem import Objective, Problem, size_text
+from .search.study import (
+    Evaluated,
+    check_sampler,
+    enqueue_baselines,
+    evaluated,
+    fail_stale_trials,
+    open_storage,
+    open_study,
+    run_trials,
+)
 from .settings import Budget, SearchSettings
 from .spaces.capture import capture
 from .spaces.groups import find_groups
@@ -151,12 +161,10 @@ class Search:
     evaluation_seconds: float
     attached: Attached | None = None
 
-    def fits(self, plan: Plan, ms: float) -> bool:
-        """Whether a Plan whose predicted time is `ms` is within the budget: as it was measured, if it was."""
-        if self.budget_ms is None:
-            return True
-        measured = None if self.attached is None else self.attached.measured_ms.get(plan)
-        return (ms if measured is None else measured) <= self.budget_ms
+    def fits(self, trial: Evaluated) -> bool:
+        """Whether a trial is within the budgets, its time as it was measured, if it was."""
+        measured = {} if self.attached is None else self.attached.measured_ms
+        return replace(trial, ms=measured.get(trial.plan, trial.ms)).within(self.budget_ms, self.problem.max_bytes)
 
 
 def keep_freed_memory() -> None:
@@ -234,7 +242,7 @@ def run_search(
     Raises:
         UserError: bad settings or data; what was finished before is kept.
     """
-    check_sampler(settings.sampler, settings.budget is not None)
+    check_sampler(settings.sampler, not settings.minimised)
     if settings.method not in get_args(Method):
         raise UserError(f"unknown method {settings.method!r}: use one of {', '.join(get_args(Method))}.")
     if settings.device is not None:
@@ -243,7 +251,7 @@ def run_search(
     folder = settings.results / (settings.study or study_name(task, target, settings))
     with phases.phase("capture"), _without_collection():
         found = profile(task, target, settings.core, settings.pessimism, line_of_study(folder))
-    budget_ms = feasible_budget(settings.budget, found, target)
+    budget_ms = feasible_budget(settings.budget, found, target, settings.max_size)
     with folder_lock(folder):
         key = task_key(task)
         begun = begin_study(task, target, settings, found, key, budget_ms, folder, origin or {})
@@ -253,7 +261,12 @@ def run_search(
 
 def study_name(task: Task, target: Target, settings: SearchSettings) -> str:
     """The name of a study that was given none."""
-    parts = [task.name, target.name, str(settings.budget) if settings.budget else "front"]
+    limits = [str(settings.budget)] if settings.budget else []
+    if settings.max_size is not None:
+        limits.append(size_text(settings.max_size).replace(" ", ""))
+    parts = [task.name, target.name, *(limits or ["front"])]
+    if settings.objectives != ("latency",):
+        parts += settings.objectives
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("._-") or "study"
 
 
@@ -266,17 +279,22 @@ def line_of_study(folder: Path) -> Line | None:
         return None
 
 
-def feasible_budget(budget: Budget | None, found: Profile, target: Target) -> float | None:
+def feasible_budget(budget: Budget | None, found: Profile, target: Target, max_size: int | None = None) -> float | None:
     """A budget in milliseconds; None without one.
 
+    Args:
+        max_size: most bytes of the network's weights.
+
     Raises:
-        UserError: no Plan can meet it.
+        UserError: no Plan can meet it, or the size, or both at once.
     """
-    if budget is None:
+    if budget is None and max_size is None:
         return None
     nothing = ErrorTable(0.0, {name: dict.fromkeys(options, 0.0) for name, options in found.space.options.items()})
-    free = Problem(found.space, found.latency, nothing)
-    if budget.ms is not None:
+    free = Problem(found.space, found.latency, nothing, max_size)
+    if budget is None:
+        budget_ms = None
+    elif budget.ms is not None:
         budget_ms = budget.ms
     else:
         assert budget.speedup is not None
@@ -306,13 +324,15 @@ def begin_study(
         "table": f"{target.name} {table.core.name} {table.fingerprint}",
         "option set": space.fingerprint,
         "budget": None if budget_ms is None else round(budget_ms, 6),
+        "max size": settings.max_size,
+        "objectives": ",".join(settings.objectives),
         "search samples": f"{settings.search_samples} after correction on {CORRECTING_SAMPLES} others",
         "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
     }
     storage = open_storage(settings.storage) if settings.storage else open_journal(folder / "study.journal")
-    study = open_study(storage, folder.name, fingerprint, budget_ms)
+    study = open_study(storage, folder.name, fingerprint, len(settings.minimised))
     if study.get_trials(deepcopy=False) and not settings.resume:
         raise UserError(f"study {folder.name} exists. Drop --no-resume to continue it, or choose another name with --study.")
     fail_stale_trials(study)
@@ -334,7 +354,8 @@ def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phase
             f"{prepared.key} {space.fingerprint} {settings.method} {counts} {TEMPERATURE:g} {__version__}",
             update,
         )
-    return Problem(space, prepared.profile.latency, errors)
+    objectives = cast(tuple[Objective, ...], settings.objectives)
+    return Problem(space, prepared.profile.latency, errors, settings.max_size, objectives)
 
 
 def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Phases, phase: str = "trials") -> Search:
@@ -370,12 +391,13 @@ def task_key(task: Task) -> str:
 def prepare_profile(
     task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str
 ) -> Prepared:
-    """Build, or reuse, the layer database of a captured task; `key` as in Prepared."""
+    """Order the channels of a captured task, and build, or reuse, its layer database; `key` as in Prepared."""
     calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
     reconstruction, scoring = split_calibration(calibration)
     search_samples, held_out = split_samples(scoring, settings.search_samples)
     batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(reconstruction, BATCH)]
     with phases.phase("layer database") as update:
+        found = reordered(found, settings.cache / "orders" / f"{key}-{found.space.fingerprint}.json")
         database = build_database(found, batches, key, settings, update)
     phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
     for name in database.evicted:
@@ -390,6 +412,12 @@ def prepare_profile(
     more, _others = split_samples(reconstruction, max(CORRECTING_SAMPLES, RECOVERY_SAMPLES - len(search_samples)))
     evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples, correcting)
     return Prepared(task, target, found, evaluator, torch.cat([more, search_samples]), held_out, key)
+
+
+def reordered(found: Profile, store: Path | None = None) -> Profile:
+    """The same network with its channels in the order that suits the blocks of the Space; a file may keep the order."""
+    structures = {name: {option.structure for option in options} for name, options in found.space.options.items()}
+    return replace(found, network=order_channels(found.network, structures, store))
 
 
 class _Stopwatch:

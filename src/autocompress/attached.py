@@ -64,9 +64,9 @@ def tighten(search: Search, device: str, budget_ms: float, timer: Timer, update:
     measured: dict[Plan, float] = {}
     limit, bias, seconds = budget_ms, 1.0, 0.0
     for extra in range(MOST_ROUNDS + 1):
-        trials = evaluated(search.study, search.problem)
+        trials = [t for t in evaluated(search.study, search.problem) if t.within(None, search.problem.max_bytes)]
         in_time = [t for t in trials if (measured[t.plan] <= budget_ms if t.plan in measured else t.ms <= limit)]
-        new = [trial for trial in finalists(in_time, math.inf) if trial.plan not in measured]
+        new = [trial for trial in finalists(in_time) if trial.plan not in measured]
         for done, trial in enumerate(new):
             update(done, len(new), f"trial {trial.number}")
             measured[trial.plan] = timer(trial).measured_ms

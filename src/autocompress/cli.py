@@ -27,7 +27,7 @@ from rich.text import Text
 from . import __version__
 from .errors import UserError
 from .progress import Phases, Update
-from .settings import Budget, SearchSettings
+from .settings import Budget, SearchSettings, parse_objectives, parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,6 +116,16 @@ def search(
         str | None,
         typer.Option(help="Latency: 5ms, 800us or 2x. Without one the whole front is searched.", metavar="TIME"),
     ] = None,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", help="Most bytes of weights: 4MB, 500KB or 1.5MiB.", metavar="SIZE")
+    ] = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What shall be small beside the loss: latency, size, or latency,size. One that has a budget is kept within it.",
+            metavar="NAMES",
+        ),
+    ] = "latency",
     trials: Annotated[int, typer.Option(help="Finished trials that the study shall hold, baselines included.")] = 150,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which no new trial begins.")] = None,
     seed: Annotated[int, typer.Option(help="One worker with one seed gives one result.")] = 0,
@@ -148,7 +158,7 @@ def search(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
-    """Search for the best compressed network that fits a latency budget on an ARM phone.
+    """Search for the best compressed network that fits a latency budget, and a size, on an ARM phone.
 
     Examples:
 
@@ -157,6 +167,10 @@ def search(
       autocompress --task my_model.py:task --target pixel7 --budget 2x --trials 300
 
       autocompress --task fashion-mnist --target pixel7           (no budget: the whole front)
+
+      autocompress --target pixel7 --budget 5ms --max-size 4MB    (both hold)
+
+      autocompress --target pixel7 --objective size --max-size 3MB
     """
     if version:
         typer.echo(f"autocompress {__version__}")
@@ -178,6 +192,8 @@ def search(
         method=method,
         pessimism=pessimism,
         finetune=finetune_,
+        max_size=parse_size(max_size) if max_size is not None else None,
+        objectives=parse_objectives(objective),
         device=device,
     )
     _search(task, data, target, settings, json_)
@@ -259,6 +275,8 @@ def _resume(folder: Path, trials: int | None, timeout: float | None, minutes: fl
             # Studies of earlier versions do not have these.
             pessimism=float(begun.get("pessimism", 0.5)),
             finetune=minutes if minutes is not None else begun.get("finetune"),
+            max_size=begun.get("max_size"),
+            objectives=parse_objectives(begun.get("objectives", "latency")),
             device=begun.get("device"),
         )
         task, data, target = begun["task"], begun["data"], begun["target"]

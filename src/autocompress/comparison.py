@@ -63,6 +63,8 @@ class ComparisonSettings:
     def __post_init__(self) -> None:
         if self.search.budget is None:
             raise UserError("a comparison needs a budget: add --budget, such as --budget 2x.")
+        if self.search.max_size is not None or self.search.objectives != ("latency",):
+            raise UserError("a comparison is about latency: drop the size and the objectives.")
         if not self.samplers:
             raise UserError("there is no sampler to compare: name some, such as --samplers ours,tpe,random.")
         for sampler in self.samplers:
@@ -239,7 +241,7 @@ def _final(evaluations: int, trial: Evaluated, judge: _Judge) -> Final:
 
 def _finalist(trials: list[Evaluated], budget_ms: float, judge: _Judge) -> Evaluated | None:
     """What the ordinary search would recommend after these trials."""
-    chosen = finalists(trials, budget_ms)
+    chosen = finalists([trial for trial in trials if trial.within(budget_ms, None)])
     if len(chosen) < 2:
         return chosen[0] if chosen else None
     return min(chosen, key=lambda trial: (judge.held_out_loss(trial.plan), trial.number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from .deployment.weights import save_weights
 from .errors import UserError
 from .evaluators.latency import describe
 from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
-from .evaluators.size import size_bytes
 from .finetuning import finetune_plan
 from .kernels.artifact import write_artifact
 from .progress import Update
 from .reports.folder import write_reports
 from .reports.result import DenseType, FineTuning, HistoryRow, LayerRow, OpRow, Point, StudyResult
 from .search.baselines import PLAIN_SOLVER
-from .search.study import Evaluated, evaluated, front
+from .search.problem import Objective
+from .search.study import Evaluated, eligible, evaluated, front
 from .spaces.option import Bits, Option
 from .spaces.plan import Plan
 from .tasks.task import evaluation_data
@@ -91,9 +91,9 @@ def conclude(search: Search) -> StudyResult:
     trials = evaluated(search.study, search.problem)
     if not trials:
         raise UserError(f"study {search.folder.name} has no finished trial yet: run it again with more --timeout or --trials.")
-    on_front = front(trials)
+    on_front = front(eligible(trials, search.problem, search.budget_ms), search.problem.objectives)
     with search.phases.phase("finalists") as update:
-        best = choose_best(search, trials, on_front, update)
+        best = choose_best(search, trials, update)
     with search.phases.phase("evaluation") as update:
         judge = EvaluationJudge(search.prepared)
         wanted = [t for t in trials if t.number in on_front or t.baseline is not None or t.number == best]
@@ -132,17 +132,19 @@ def _finetune(
     return row, after, found.candidate
 
 
-def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], update: Update) -> int | None:
-    """The trial to recommend: with a budget, of the best feasible ones and the plain solver's the one of least loss
-    when inputs are added which no trial was scored on, of those that the device, if there is one, ran in time; without, the knee of the front. None when no trial is feasible.
+def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int | None:
+    """The trial to recommend: where all objectives have budgets, of the best feasible ones and the plain solver's the one of least
+    loss when inputs are added which no trial was scored on, of those that ran on the device, if there is one; else the knee of the
+    front. None when no trial is feasible.
     """
-    if search.budget_ms is None:
-        return _knee([trial for trial in trials if trial.number in on_front])
-    if search.attached is None:
-        chosen = finalists(trials, search.budget_ms)
-    else:
-        measured = search.attached.measured_ms
-        chosen = finalists([t for t in trials if measured.get(t.plan, math.inf) <= search.budget_ms], math.inf)
+    minimised = search.problem.minimised(search.budget_ms)
+    within = [trial for trial in trials if search.fits(trial)]
+    if minimised:
+        numbers = front(within, minimised)
+        return _knee([trial for trial in within if trial.number in numbers], minimised) if within else None
+    if search.attached is not None:
+        within = [trial for trial in within if trial.plan in search.attached.measured_ms]
+    chosen = finalists(within)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # Each is corrected anew on the larger set, which the search has not fitted.
@@ -157,23 +159,23 @@ def choose_best(search: Search, trials: list[Evaluated], on_front: set[int], upd
     return min(scores, key=lambda number: (scores[number], number))
 
 
-def finalists(trials: list[Evaluated], budget_ms: float) -> list[Evaluated]:
+def finalists(feasible: Sequence[Evaluated]) -> list[Evaluated]:
     """The trials among which inputs that the search did not use decide, best search loss first; equal Plans stand once."""
-    feasible = sorted((t for t in trials if t.ms <= budget_ms), key=lambda trial: (trial.loss, trial.number))
     by_plan: dict[Plan, Evaluated] = {}
-    for trial in feasible:
+    for trial in sorted(feasible, key=lambda trial: (trial.loss, trial.number)):
         by_plan.setdefault(trial.plan, trial)
     best = list(by_plan.values())
     # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
     return best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
 
 
-def _knee(trials: list[Evaluated]) -> int:
-    """The front's point farthest below the line between its ends, both axes scaled to [0, 1]."""
-    ordered = sorted(trials, key=lambda trial: trial.ms)
-    first, last = ordered[0], ordered[-1]
-    width, height = max(last.ms - first.ms, 1e-12), max(first.loss - last.loss, 1e-12)
-    return max(ordered, key=lambda t: (1 - (t.ms - first.ms) / width) - (t.loss - last.loss) / height).number
+def _knee(trials: list[Evaluated], objectives: Sequence[Objective]) -> int:
+    """The front's point farthest below the plane through its extremes, all axes scaled to [0, 1]."""
+    columns = [[trial.ms if objective == "latency" else float(trial.size) for trial in trials] for objective in objectives]
+    columns.append([trial.loss for trial in trials])
+    scaled = [[(value - min(column)) / max(max(column) - min(column), 1e-12) for value in column] for column in columns]
+    ordered = sorted(zip(map(sum, zip(*scaled, strict=True)), trials, strict=True), key=lambda one: (one[0], one[1].ms))
+    return ordered[0][1].number
 
 
 def _judge(judge: EvaluationJudge, trials: list[Evaluated], update: Update) -> dict[int, Judged]:
@@ -199,9 +201,9 @@ def _result(
                 trial=trial.number,
                 latency_ms=told.ms,
                 search_loss=trial.loss,
-                size_bytes=size_bytes(search.prepared.evaluator.shape(trial.plan), trial.plan),
+                size_bytes=trial.size,
                 on_front=trial.number in on_front,
-                feasible=search.fits(trial.plan, told.ms),
+                feasible=search.fits(trial),
                 plan=plan_path(trial.number),
                 loss=judged[trial.number].loss if trial.number in judged else None,
                 metric=judged[trial.number].metric if trial.number in judged else None,
@@ -237,8 +239,10 @@ def _result(
         baselines=tuple(point for point in points if point.name is not None),
         best=best,
         history=tuple(
-            HistoryRow(t.number, t.loss, t.ms, search.fits(t.plan, t.ms), t.seconds) for t in trials
+            HistoryRow(t.number, t.loss, t.ms, search.fits(t), t.seconds, t.size) for t in trials
         ),
+        max_size_bytes=search.problem.max_bytes,
+        objectives=search.problem.objectives,
         layers=layers,
         other_ops=others,
         provenance=story,

@@ -12,6 +12,9 @@ from typing import Any
 from .errors import UserError
 
 _UNITS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
+#: What can be kept small beside the loss.
+OBJECTIVES = ("latency", "size")
 
 
 def cache_folder() -> Path:
@@ -53,16 +56,46 @@ class Budget:
         return f"{short if float(short) == value else repr(value)}{unit}"
 
 
+def parse_size(text: str) -> int:
+    """Read `4MB`, `500KB`, `1.5MiB`, `800KiB` or `4000000B` as bytes.
+
+    Raises:
+        UserError: anything else, or less than one byte.
+    """
+    match = re.fullmatch(r"\s*([+-]?[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match.group(2) not in _BYTES:
+        raise UserError(f"size {text!r} is none: write it like 4MB, 500KB or 1.5MiB.")
+    count = float(match.group(1)) * _BYTES[match.group(2)]
+    if not (math.isfinite(count) and count >= 1):
+        raise UserError(f"size {text!r} must be at least one byte: write it like 4MB or 500KB.")
+    return int(count)
+
+
+def parse_objectives(text: str) -> tuple[str, ...]:
+    """Read `latency`, `size` or `latency,size`, in any order.
+
+    Raises:
+        UserError: another name, one named twice, or none.
+    """
+    names = [name.strip() for name in text.lower().split(",")]
+    if any(name not in OBJECTIVES for name in names) or len(set(names)) < len(names):
+        raise UserError(f"objective {text!r} is unknown: use latency, size, or latency,size.")
+    return tuple(name for name in OBJECTIVES if name in names)
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """What a search is asked for.
 
     Attributes:
-        budget: None searches the whole front, with loss and latency as two objectives.
+        budget: of latency; None for none.
+        max_size: most bytes of the network's weights; None for no limit.
+        objectives: `latency`, `size` or both, what shall be small beside the loss: one that has a budget is kept within it, others
+            are minimised.
         trials: finished trials that the study shall hold, baselines included.
         timeout: seconds after which no new trial begins; None for no limit.
         sampler: `ours`, one of Optuna's, `spdy` or `evopress`.
-        study: name; None derives it from task, target and budget.
+        study: name; None derives it from task, target, budgets and objectives.
         storage: Optuna storage URL; None keeps a journal in the study's folder.
         resume: whether a study that exists may be continued.
         search_samples: calibration inputs on which each trial is scored.
@@ -90,11 +123,20 @@ class SearchSettings:
     pessimism: float = 0.5
     finetune: float | None = None
     device: str | None = None
+    max_size: int | None = None
+    objectives: tuple[str, ...] = ("latency",)
+
+    @property
+    def minimised(self) -> tuple[str, ...]:
+        """The objectives that have no budget."""
+        limits = {"latency": self.budget, "size": self.max_size}
+        return tuple(objective for objective in self.objectives if limits[objective] is None)
 
     def to_json(self) -> dict[str, Any]:
         """What `autocompress resume` needs to go on."""
         names = ("trials", "seed", "sampler", "storage", "core", "search_samples", "method", "pessimism", "finetune", "device")
-        return {"budget": str(self.budget) if self.budget else None, **{name: getattr(self, name) for name in names}}
+        values = {name: getattr(self, name) for name in (*names, "max_size")}
+        return {"budget": str(self.budget) if self.budget else None, **values, "objectives": ",".join(self.objectives)}
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -103,12 +145,16 @@ class SearchSettings:
             raise UserError(f"--timeout {self.timeout:g} leaves no time: ask for more than 0 seconds.")
         if self.finetune is not None and not (math.isfinite(self.finetune) and self.finetune > 0):
             raise UserError(f"--finetune {self.finetune:g} leaves no time to train: ask for more than 0 minutes.")
-        if self.device is not None and self.budget is None:
-            raise UserError("--device verifies plans within a budget: add --budget.")
+        if self.device is not None and (self.budget is None or self.minimised):
+            raise UserError("--device verifies plans within a budget: add --budget, and --max-size if size is an objective.")
         if self.search_samples < 1:
             raise UserError(f"--samples {self.search_samples} leaves nothing to score trials on: ask for at least 1.")
         if not 0.5 <= self.pessimism <= 0.99:
             raise UserError(f"--pessimism {self.pessimism:g} is out of range: choose a quantile from 0.5 to 0.99, such as 0.9.")
+        if self.max_size is not None and self.max_size < 1:
+            raise UserError(f"--max-size {self.max_size} leaves no network: ask for at least one byte.")
+        if parse_objectives(",".join(self.objectives)) != self.objectives:
+            raise UserError(f"objectives {self.objectives} are out of order: use {OBJECTIVES}.")
         if self.seed < 0:
             raise UserError(f"--seed {self.seed} is negative: use 0 or a positive number.")
         if self.study is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.study):

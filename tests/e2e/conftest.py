@@ -209,4 +209,4 @@ def bounded(task_file: Path, cache: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def whole_front(task_file: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search of the whole front."""
-    return search_once(task_file, tmp_path_factory.mktemp("front"), "front", "--trials", "22")
+    return search_once(task_file, tmp_path_factory.mktemp("front"), "front", "--trials", "30")

@@ -27,6 +27,11 @@ from .conftest import BUDGET, Done, finished_in, spawn
         (("--budget", "0ms"), "must be above zero"),
         (("--budget", "0.0001ms"), "fastest possible on pixel7 is"),
         (("--budget", "900x"), "fastest possible on pixel7 is"),
+        (("--max-size", "4"), "size '4' is none: write it like 4MB"),
+        (("--max-size", "0MB"), "must be at least one byte"),
+        (("--max-size", "100B"), "the smallest possible size is"),
+        (("--objective", "speed"), "use latency, size, or latency,size"),
+        (("--objective", "size", "--sampler", "spdy"), "searches within a budget: add --budget, or --max-size"),
         (("--trials", "0"), "--trials 0 leaves nothing to do"),
         (("--timeout", "0"), "--timeout 0 leaves no time"),
         (("--samples", "0"), "--samples 0"),
@@ -133,7 +138,8 @@ def test_a_damaged_study_is_refused_and_a_torn_one_repaired(
     assert command(*arguments).code == 0
     journal = tmp_path / "s" / "study.journal"
     whole = journal.read_bytes()
-    journal.write_bytes(whole[: len(whole) // 2] + b"#!?" + whole[len(whole) // 2 + 40 :])
+    middle = whole.index(b"\n", len(whole) // 2) + 1
+    journal.write_bytes(whole[:middle] + b"#!?" + whole[middle + 40 :])
     damaged = journal.read_bytes()
     assert "study.journal is damaged" in command(*arguments).message
     assert journal.read_bytes() == damaged

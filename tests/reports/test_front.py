@@ -17,7 +17,7 @@ INTERVAL = ["latency_median_ms", "latency_low_ms", "latency_high_ms"]
 def test_front_json_has_exactly_the_schema(result: StudyResult) -> None:
     value = json.loads(json.dumps(front_json(result), allow_nan=False))
     top = ["schema", "task", "target", "latency_source", "line"]
-    top += ["pessimism", "budget_ms", "dense_ms", "best", "points", "baselines"]
+    top += ["pessimism", "budget_ms", "max_size_bytes", "objectives", "dense_ms", "best", "points", "baselines"]
     assert list(value) == top
     assert (value["schema"], value["task"], value["target"], value["latency_source"]) == (
         1,
@@ -25,6 +25,7 @@ def test_front_json_has_exactly_the_schema(result: StudyResult) -> None:
         "pixel7",
         "modelled",
     )
+    assert value["max_size_bytes"] is None and value["objectives"] == ["latency"]
     assert value["budget_ms"] == 5.0 and value["best"] == result.best
     assert value["dense_ms"] == {"fp32": 21.4, "int8": 7.92}
     assert len(value["points"]) == 150 and all(list(point) == POINT + INTERVAL for point in value["points"])

@@ -65,7 +65,7 @@ def test_proposals_are_within_the_budget_consistent_and_new(
     for one in history[len(start) :]:
         assert tiny_problem.latency.ms(one.plan) <= budget
         assert tiny_problem.space.consistent(dict(one.plan)) == one.plan
-    assert len({one.plan for one in history[len(start) :]}) > 24
+    assert len({one.plan for one in history[len(start) :]}) > 18
     assert min(one.loss for one in history) < min(one.loss for one in start), "it improves on the baselines"
 
 
@@ -100,7 +100,7 @@ def test_a_study_in_pieces_goes_on_as_a_whole_one(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_budget_it_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"sampler {name} searches within a budget: add --budget, or use one of ours, tpe"):
+    with pytest.raises(UserError, match=f"sampler {name} searches within a budget: add --budget, or .*; or use one of ours, tpe"):
         check_sampler(name, False)
     check_sampler(name, True)
 

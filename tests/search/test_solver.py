@@ -8,24 +8,29 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autocompress.search.solver import Block, Branch, Choice, Front, Solution, evaluate
+from autocompress.search.solver import Block, Branch, Choice, Front, Solution, evaluate, least_error, solve_within
 
 TIMES = st.floats(0.0, 50.0).map(lambda value: round(value, 2))
 ERRORS = st.floats(0.0, 9.0).map(lambda value: round(value, 3))
 
 
 @st.composite
-def branches(draw: st.DrawFn) -> Branch:
-    times, errors = [], []
+def branches(draw: st.DrawFn, sized: bool = False) -> Branch:
+    times, errors, sizes = [], [], []
     for _ in range(draw(st.integers(1, 2))):
         options = draw(st.integers(1, 4))
         times.append(np.array(draw(st.lists(TIMES, min_size=options, max_size=options))))
         errors.append(np.array(draw(st.lists(ERRORS, min_size=options, max_size=options))))
-    # A branch's own time may be negative: what other layers save.
-    return Branch(tuple(times), tuple(errors), draw(st.floats(-20.0, 20.0)), draw(ERRORS))
+        if sized:
+            sizes.append(np.array(draw(st.lists(SIZES, min_size=options, max_size=options)), np.float64))
+    # A branch's own time and size may be negative: what other layers save.
+    time, size = draw(st.floats(-20.0, 20.0)), float(draw(st.integers(-300, 300))) if sized else 0.0
+    return Branch(tuple(times), tuple(errors), time, draw(ERRORS), tuple(sizes), size)
 
 
+SIZES = st.integers(0, 1000)
 BLOCKS = st.lists(st.lists(branches(), min_size=1, max_size=2).map(lambda b: Block(tuple(b))), min_size=1, max_size=3)
+SIZED = st.lists(st.lists(branches(True), min_size=1, max_size=2).map(lambda b: Block(tuple(b))), min_size=1, max_size=3)
 
 
 def choices_of(block: Block) -> Iterator[Choice]:
@@ -135,3 +140,77 @@ def test_one_pass_answers_every_smaller_budget() -> None:
         best = min(s.error for s in known if s.time <= budget + 1e-9)
         assert front.solve(budget).time <= budget + 1e-9
         assert front.solve(budget).error == pytest.approx(best, abs=0.02)
+
+
+@given(SIZED, st.floats(0.0, 1.2), st.floats(-0.1, 1.1), st.integers(20, 300))
+@settings(max_examples=250, deadline=None)
+def test_two_budgets_are_never_exceeded_and_refused_only_where_nothing_fits(
+    blocks: list[Block], time_share: float, size_share: float, steps: int
+) -> None:
+    known = everything(blocks)
+    fastest, slowest = min(s.time for s in known), max(s.time for s in known)
+    smallest, largest = min(s.size for s in known), max(s.size for s in known)
+    time, size = fastest + time_share * (slowest - fastest) + 1e-9, smallest + size_share * (largest - smallest)
+    inside = [s.error for s in known if s.time <= time + 1e-9 and s.size <= size]
+    surely = [s.error for s in known if s.time <= time - decisions(blocks) * (time - fastest) / steps and s.size <= size]
+    found = solve_within(blocks, time, size, steps)
+    if not inside:
+        assert found is None
+        return
+    if found is None:
+        assert not surely
+        return
+    solution = found.solution
+    assert solution == evaluate(blocks, solution.choices)
+    assert solution.time <= time + 1e-9 * max(1.0, abs(time)) and solution.size <= size
+    assert solution.error >= min(inside) - 1e-9
+    assert found.bound <= min(surely, default=np.inf) + 1e-9
+
+
+@given(SIZED, st.floats(0.0, 1.0), st.integers(20, 300))
+@settings(max_examples=100, deadline=None)
+def test_a_size_alone_is_a_knapsack_of_its_own(blocks: list[Block], share: float, steps: int) -> None:
+    known = everything(blocks)
+    smallest, largest = min(s.size for s in known), max(s.size for s in known)
+    size = smallest + share * (largest - smallest)
+    found = solve_within(blocks, np.inf, size, steps)
+    assert found is not None and found.solution.size <= size
+    slack = decisions(blocks) * (size - smallest) / steps
+    assert found.solution.error <= min((s.error for s in known if s.size <= size - slack), default=np.inf) + 1e-9
+    assert solve_within(blocks, np.inf, smallest - 0.5, steps) is None
+    assert least_error(blocks).error == pytest.approx(min(s.error for s in known))
+
+
+def random_layers(seed: int, layers: int = 54, options: int = 60) -> list[Block]:
+    """Blocks of one member each, where what is slow or large loses less."""
+    generator = np.random.default_rng(seed)
+    blocks = []
+    for _ in range(layers):
+        times, sizes = generator.uniform(1, 100, options), generator.uniform(1, 1000, options)
+        errors = generator.exponential(1, options) / times / sizes
+        blocks.append(Block((Branch((times,), (errors,), sizes=(sizes,)),)))
+    return blocks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_layers_come_near_the_bound(seed: int) -> None:
+    blocks = random_layers(seed)
+    time = sum(block.fastest for block in blocks) + 1000.0
+    free = evaluate(blocks, Front(blocks, time, 2000).solve(time).choices)
+    last = free.error
+    multiplier = 0.0
+    for share in (0.9, 0.7, 0.5, 0.35):
+        found = solve_within(blocks, time, share * free.size, 2000, hint=multiplier, enough=0.005)
+        assert found is not None and found.solution.size <= share * free.size and found.solution.time <= time
+        assert found.solution.error <= 1.1 * found.bound
+        assert found.solution.error >= last, "a smaller network loses no less"
+        last, multiplier = found.bound, found.multiplier
+    assert multiplier > 0
+
+
+def test_what_a_multiplier_leaves_is_spent() -> None:
+    """No multiplier chooses the middle option, which is above the line between the others."""
+    blocks = [Block((Branch((np.zeros(3),), (np.array([4.0, 3.0, 0.0]),), sizes=(np.array([0.0, 5.0, 10.0]),)),))]
+    found = solve_within(blocks, 1.0, 6.0, 10)
+    assert found is not None and found.solution == Solution((Choice(0, (1,)),), 0.0, 3.0, 5.0)
+    assert found.bound == pytest.approx(1.6) and found.multiplier == pytest.approx(0.4)

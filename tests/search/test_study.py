@@ -43,7 +43,7 @@ def quiet(done: int, total: int, what: str) -> None:
 
 
 def study_of(budget: float | None, path: Path) -> optuna.Study:
-    return open_study(open_journal(path), "s", {"task": "tiny"}, budget)
+    return open_study(open_journal(path), "s", {"task": "tiny"}, 1 if budget is None else 0)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_timeout_ends_after_the_trial_that_runs(tiny_problem: Problem, budget: f
 
 def test_another_fingerprint_is_refused_by_name(tmp_path: Path) -> None:
     storage = open_journal(tmp_path / "study.journal")
-    open_study(storage, "s", {"task": "one", "table": "t"}, 5.0)
-    assert open_study(storage, "s", {"task": "one", "table": "t"}, 5.0).study_name == "s"
+    open_study(storage, "s", {"task": "one", "table": "t"}, 0)
+    assert open_study(storage, "s", {"task": "one", "table": "t"}, 0).study_name == "s"
     with pytest.raises(UserError, match=r"made with another table \(table: t then, u now\)\. Choose another name with --study"):
-        open_study(storage, "s", {"task": "one", "table": "u"}, 5.0)
+        open_study(storage, "s", {"task": "one", "table": "u"}, 0)
 
 
 def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -102,18 +102,18 @@ def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
     other = optuna.create_study(storage=storage, study_name="s")
     other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     with pytest.raises(UserError, match="was not made by autocompress"):
-        open_study(storage, "s", {"task": "one"}, 5.0)
+        open_study(storage, "s", {"task": "one"}, 0)
 
 
 def test_a_process_killed_before_it_described_the_study_is_made_up_for(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    open_study(open_journal(path), "s", {"task": "one"}, 5.0)
+    open_study(open_journal(path), "s", {"task": "one"}, 0)
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 2
     path.write_bytes(lines[0])
-    assert open_study(open_journal(path), "s", {"task": "one"}, 5.0).get_trials() == []
+    assert open_study(open_journal(path), "s", {"task": "one"}, 0).get_trials() == []
     with pytest.raises(UserError, match="made with another task"):
-        open_study(open_journal(path), "s", {"task": "two"}, 5.0)
+        open_study(open_journal(path), "s", {"task": "two"}, 0)
 
 
 def test_a_killed_baseline_is_queued_again_and_a_finished_one_is_not(
@@ -169,7 +169,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 @given(POINTS)
 def test_the_front_is_what_no_other_trial_beats(points: list[tuple[int, int]]) -> None:
     plan = Plan(())
-    trials = [Evaluated(number, plan, float(loss), float(ms), 0.0, None) for number, (loss, ms) in enumerate(points)]
+    trials = [Evaluated(number, plan, float(loss), float(ms), 0.0, None, 0) for number, (loss, ms) in enumerate(points)]
     random.Random(0).shuffle(trials)
     numbers = front(trials)
     chosen = [points[number] for number in numbers]

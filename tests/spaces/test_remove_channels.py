@@ -16,7 +16,7 @@ from autocompress.spaces.execute import run
 from autocompress.spaces.groups import Group, find_groups
 from autocompress.spaces.layers import find_layers
 from autocompress.spaces.network import INPUT, Network
-from autocompress.spaces.remove_channels import remove_channels
+from autocompress.spaces.remove_channels import permute_channels, remove_channels
 
 
 def random_choice(groups: tuple[Group, ...], seed: int) -> dict[str, Tensor]:
@@ -125,7 +125,7 @@ def test_nothing_named_changes_nothing(timm_model: Callable[[str], tuple[nn.Modu
     ("name", "indices", "message"),
     [
         ("nothing", [0], "no group nothing"),
-        ("fc", [0], r"fc cannot be removed \(they are the network's output\)"),
+        ("fc", [0], r"fc are fixed \(they are the network's output\)"),
         ("conv1", [], "at least one"),
         ("conv1", [1, 0], "sorted"),
         ("conv1", [1, 1], "unique"),
@@ -137,3 +137,78 @@ def test_bad_choices(timm_model: Callable[[str], tuple[nn.Module, Network]], nam
     network = timm_model("resnet18")[1]
     with pytest.raises(UserError, match=message):
         remove_channels(network, find_groups(network), {name: torch.tensor(indices, dtype=torch.int64)})
+
+
+def assert_permutation_is_exact(network: Network, seed: int) -> dict[str, Tensor]:
+    """Every Group that may change its order gets a random one; each tensor then holds what it held, perhaps in another order."""
+    groups = find_groups(network)
+    generator = torch.Generator().manual_seed(seed)
+    orders = {g.name: torch.randperm(g.channels, generator=generator) for g in groups if not g.frozen}
+    permuted = permute_channels(network, groups, orders)
+    x = torch.randn(2, *network.shapes[INPUT], generator=generator)
+    values: dict[str, Tensor] = {}
+    with torch.no_grad():
+        wanted = run(network, x, lambda op, _, y: values.update({op.name: y}))
+        got = run(permuted, x, lambda op, _, y: assert_same_values(y, values[op.name]))
+    assert float((got - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
+    assert float(wanted.abs().max()) > 0
+    assert permuted.ops == network.ops
+    assert permuted.shapes == network.shapes
+    assert find_groups(permuted) == groups
+    return orders
+
+
+def assert_same_values(permuted: Tensor, original: Tensor) -> None:
+    a, b = permuted.flatten().sort().values, original.flatten().sort().values
+    assert float((a - b).abs().max()) <= 1e-4 * float(b.abs().max())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenetv2_100", "mobilenetv3_large_100", "mobilenetv4_conv_small", "efficientnet_lite0", "resnet18"],
+)
+def test_channels_in_another_order_compute_the_same(timm_model: Callable[[str], tuple[nn.Module, Network]], name: str) -> None:
+    network = timm_model(name)[1]
+    before = {key: tensor.clone() for key, tensor in network.tensors.items()}
+    orders = assert_permutation_is_exact(network, 1)
+    assert len(orders) >= 12
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.tensors.items())
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(network_seed=st.integers(0, 15), seed=st.integers(0, 100))
+def test_random_networks_in_another_order(
+    random_cnn: Callable[[int], tuple[nn.Module, Network]], network_seed: int, seed: int
+) -> None:
+    """Concatenations, slices, shuffles and gates among them."""
+    assert_permutation_is_exact(random_cnn(network_seed)[1], seed)
+
+
+def test_concatenated_and_shuffled_channels_in_another_order(function_model: Callable[..., nn.Module]) -> None:
+    """Concatenated channels keep to their parts, shuffled ones stay as they are."""
+
+    def function(m: nn.Module, x: Tensor) -> Tensor:
+        y = m.c(torch.cat([m.a(x), m.b(x)], 1)).relu()
+        return m.h(m.e(F.channel_shuffle(y, 2)).flatten(1))
+
+    parts = {"a": nn.Conv2d(3, 8, 1), "b": nn.Conv2d(3, 4, 3, padding=1), "c": nn.Conv2d(12, 8, 1)}
+    model = function_model(function, **parts, e=nn.Conv2d(8, 6, 1), h=nn.Linear(6 * 16, 3))
+    network = capture(model, torch.randn(1, 3, 4, 4))
+    for seed in range(5):
+        assert set(assert_permutation_is_exact(network, seed)) == {"a", "b", "e"}
+
+
+@pytest.mark.parametrize(
+    ("name", "indices", "message"),
+    [
+        ("nothing", [0], "no group nothing"),
+        ("fc", [0], r"fc are fixed \(they are the network's output\)"),
+        ("conv1", [*range(63)], "0 to 63 once"),
+        ("conv1", [*range(63), 62], "0 to 63 once"),
+        ("conv1", [*range(1, 65)], "0 to 63 once"),
+    ],
+)
+def test_bad_orders(timm_model: Callable[[str], tuple[nn.Module, Network]], name: str, indices: list[int], message: str) -> None:
+    network = timm_model("resnet18")[1]
+    with pytest.raises(UserError, match=message):
+        permute_channels(network, find_groups(network), {name: torch.tensor(indices, dtype=torch.int64)})
