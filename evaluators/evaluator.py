@@ -85,10 +85,9 @@ class PlanEvaluator:
                 self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
         return self._losses[plan]
 
-    def with_more(self, inputs: torch.Tensor) -> PlanEvaluator:
-        """An evaluator on these inputs beside its own, for Plans that share little; this one's prefixes make room for it."""
+    def on(self, samples: torch.Tensor) -> PlanEvaluator:
+        """An evaluator that scores on these samples instead, for Plans that share little; this one's prefixes make room for it."""
         self._cache.clear()
-        samples = torch.cat([self.samples, inputs])
         return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples, self.correcting, prefix_bytes=0)
 
     def remember(self, losses: Mapping[Plan, float]) -> None:

@@ -98,7 +98,7 @@ class _Judge:
         self._fingerprint = dict(fingerprint)
         self._held_out: dict[str, float] = {}
         self._judged: dict[str, Judged] = {}
-        self._more = prepared.evaluator.with_more(prepared.held_out[:HELD_OUT])
+        self._more = prepared.evaluator.on(prepared.held_out[:HELD_OUT])
         self._evaluation = EvaluationJudge(prepared)
         self._load()
 

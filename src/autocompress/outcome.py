@@ -37,7 +37,7 @@ WEIGHTS = "weights.safetensors"
 #: Inputs on which a network on a device is compared with the evaluated one.
 VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
-FINALISTS = 5
+FINALISTS = 8
 
 
 class CandidateModule(nn.Module):
@@ -134,7 +134,7 @@ def _finetune(
 
 def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int | None:
     """The trial to recommend: where all objectives have budgets, of the best feasible ones and the plain solver's the one of least
-    loss when inputs are added which no trial was scored on, of those that ran on the device, if there is one; else the knee of the
+    loss on inputs which no trial was scored on, of those that ran on the device, if there is one; else the knee of the
     front. None when no trial is feasible.
     """
     minimised = search.problem.minimised(search.budget_ms)
@@ -147,8 +147,8 @@ def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int 
     chosen = finalists(within)
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
-    # Each is corrected anew on the larger set, which the search has not fitted.
-    judge = search.prepared.evaluator.with_more(search.prepared.held_out[:HELD_OUT])
+    # On the inputs that chose them the finalists look better than they are.
+    judge = search.prepared.evaluator.on(search.prepared.held_out[:HELD_OUT])
     return_freed_memory()
     scores = {}
     for done, trial in enumerate(chosen):

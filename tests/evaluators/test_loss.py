@@ -32,13 +32,12 @@ def test_outputs_that_are_no_class_scores_have_a_squared_error() -> None:
     assert divergence(dense, dense + 1) == pytest.approx(4 / 10)
 
 
-def test_evaluator_with_more_inputs_is_one_on_all_of_them(tiny: Prepared) -> None:
+def test_an_evaluator_on_other_samples_is_one_of_these(tiny: Prepared) -> None:
     plan = tiny.profile.space.uniform(Option("block4x4", 0.5, 8))
     evaluator = tiny.evaluator
-    both = torch.cat([evaluator.samples, tiny.held_out])
     fixed = (evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers)
-    more = evaluator.with_more(tiny.held_out)
-    assert more.loss(plan) == pytest.approx(PlanEvaluator(*fixed, both, evaluator.correcting).loss(plan), rel=1e-3)
+    others = evaluator.on(tiny.held_out)
+    assert others.loss(plan) == pytest.approx(PlanEvaluator(*fixed, tiny.held_out, evaluator.correcting).loss(plan), rel=1e-5)
     alone = PlanEvaluator(*fixed, evaluator.samples, evaluator.correcting)
     assert evaluator.loss(plan) == pytest.approx(alone.loss(plan), rel=1e-5)
 

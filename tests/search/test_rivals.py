@@ -29,13 +29,13 @@ NAMES = sorted(RIVALS)
 
 @pytest.fixture(scope="module")
 def budget(tiny_problem: Problem) -> float:
-    return 0.6 * tiny_problem.latency(tiny_problem.base).ms + 0.4 * tiny_problem.fastest().ms
+    return 0.3 * tiny_problem.latency(tiny_problem.base).ms + 0.7 * tiny_problem.fastest().ms
 
 
 @pytest.fixture(scope="module")
 def loss(tiny_problem: Problem) -> Callable[[Plan], float]:
     """A made-up loss: the expected one with a factor of its own for each Layer."""
-    factors = {layer.name: random.Random(layer.name).uniform(0.2, 3.0) for layer in tiny_problem.space.layers}
+    factors = {layer.name: random.Random(layer.name).uniform(0.2, 3.0) ** 3 for layer in tiny_problem.space.layers}
     return lambda plan: 1e-6 + tiny_problem.expected(plan, factors)
 
 
@@ -65,7 +65,7 @@ def test_proposals_are_within_the_budget_consistent_and_new(
     for one in history[len(start) :]:
         assert tiny_problem.latency.ms(one.plan) <= budget
         assert tiny_problem.space.consistent(dict(one.plan)) == one.plan
-    assert len({one.plan for one in history[len(start) :]}) > 18
+    assert len({one.plan for one in history[len(start) :]}) > 12
     assert min(one.loss for one in history) < min(one.loss for one in start), "it improves on the baselines"
 
 
