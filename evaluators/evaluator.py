@@ -86,7 +86,7 @@ class PlanEvaluator:
         return self._losses[plan]
 
     def on(self, samples: torch.Tensor) -> PlanEvaluator:
-        """An evaluator that scores on these samples instead, for Plans that share little; this one's prefixes make room for it."""
+        """An evaluator that scores on these samples, for Plans that share little; this one's prefixes make room."""
         self._cache.clear()
         return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples, self.correcting, prefix_bytes=0)
 
