@@ -67,8 +67,8 @@ SETTINGS = "settings.json"
 RANGE_SAMPLES = 64
 #: Most inputs that decide between finalists.
 HELD_OUT = 128
-#: Calibration inputs on which statistics are corrected when a trial is scored, and when a network is made to be used.
-CORRECTING_SAMPLES, RECOVERY_SAMPLES = 24, 96
+#: Calibration inputs on which statistics are corrected when a trial is scored.
+CORRECTING_SAMPLES = 24
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
 BATCH = 32
 
@@ -88,7 +88,6 @@ class Prepared:
     """A task on a target with its layer database: any Plan of its Space can be scored and written.
 
     Attributes:
-        recovery: calibration inputs on which statistics are corrected when a network is made to be used.
         held_out: calibration inputs that score no trial.
         key: hash of the task.
     """
@@ -97,14 +96,13 @@ class Prepared:
     target: Target
     profile: Profile
     evaluator: PlanEvaluator
-    recovery: torch.Tensor
     held_out: torch.Tensor
     key: str
 
     @cached_property
     def recovered(self) -> Recovery:
-        """Makes the networks of Plans as they are used."""
-        return Recovery(self.evaluator, self.recovery)
+        """Makes the networks of Plans as they are used: corrected on all inputs that correct or score trials."""
+        return Recovery(self.evaluator, torch.cat([self.evaluator.correcting, self.evaluator.samples]))
 
 
 @dataclass(frozen=True)
@@ -409,9 +407,8 @@ def prepare_profile(
             quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
             save_quantizers(store, quantizers)
     correcting, _others = split_samples(reconstruction, CORRECTING_SAMPLES)
-    more, _others = split_samples(reconstruction, max(CORRECTING_SAMPLES, RECOVERY_SAMPLES - len(search_samples)))
     evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples, correcting)
-    return Prepared(task, target, found, evaluator, torch.cat([more, search_samples]), held_out, key)
+    return Prepared(task, target, found, evaluator, held_out, key)
 
 
 def reordered(found: Profile, store: Path | None = None) -> Profile:

@@ -135,7 +135,7 @@ def search(
         str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 36,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 32,
     method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
     pessimism: Annotated[
         float,
@@ -316,7 +316,7 @@ def compare(
     study: Annotated[
         str | None, typer.Option(help="Name of the folder; by default from task, target and budget.", metavar="NAME")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 36,
+    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 32,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),

@@ -117,7 +117,7 @@ class SearchSettings:
     results: Path = Path("results")
     cache: Path = field(default_factory=cache_folder)
     core: str | None = None
-    search_samples: int = 36
+    search_samples: int = 32
     calibration_samples: int = 512
     method: str = "obs"
     pessimism: float = 0.5

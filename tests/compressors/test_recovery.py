@@ -94,10 +94,9 @@ def test_without_rounding_the_folded_correction_is_exact(tiny: Prepared) -> None
     assert uncorrected > 1.2 * folded
 
 
-def test_a_recovered_network_is_corrected_on_the_recovery_inputs(tiny: Prepared, random_plan: Callable[[int], Plan]) -> None:
+def test_a_recovered_network_is_corrected_on_all_these_inputs(tiny: Prepared, random_plan: Callable[[int], Plan]) -> None:
     evaluator, plan = tiny.evaluator, random_plan(3)
-    inputs = tiny.recovery.contiguous(memory_format=torch.channels_last)
-    assert len(inputs) > len(evaluator.correcting)
+    inputs = torch.cat([evaluator.correcting, evaluator.samples]).contiguous(memory_format=torch.channels_last)
     candidate = evaluator.candidate(plan)
     moments = evaluator.kept_moments(dense_moments(evaluator.dense, inputs), plan)
     correction = StatisticsCorrection(moments, len(inputs))
