@@ -27,8 +27,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 def peers() -> ModuleType:
     """The script, beside modules in place of those that need the extra `peers`."""
     runtimes, networks = ModuleType("peer_runtimes"), ModuleType("peer_networks")
-    runtimes.Model = object  # type: ignore[attr-defined]
-    networks.tflite = None  # type: ignore[attr-defined]
+    vars(runtimes)["Model"] = object
+    vars(networks)["tflite"] = None
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         patch.setitem(sys.modules, "peer_runtimes", runtimes)
