@@ -114,15 +114,6 @@ class PlanEvaluator:
             self._cache.store(position, plan, values)
         return candidate.finish(values[candidate.network.output])[len(self.correcting) :]
 
-    def shape(self, plan: Plan) -> Network:
-        """The Network that a Plan leaves, removed channels gone, with tensors that have shapes and no values."""
-        kept = self._kept(plan)
-        return remove_channels(self._bare, [group for group in self.groups if group.name in kept], kept) if kept else self._bare
-
-    @cached_property
-    def _bare(self) -> Network:
-        return replace(self.network, tensors={name: tensor.to("meta") for name, tensor in self.network.tensors.items()})
-
     def _kept(self, plan: Plan) -> dict[str, torch.Tensor]:
         """The channels that remain, by name of each Group from which a Plan removes some."""
         leaders = {group: plan[group.producers[0].op] for group in self.groups}

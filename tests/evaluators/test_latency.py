@@ -106,7 +106,7 @@ def test_removed_channels_cost_what_the_smaller_network_costs(
     tiny: Prepared, random_plan: Callable[[int], Plan], seed: int
 ) -> None:
     profile, plan = tiny.profile, random_plan(seed)
-    smaller = LatencyEvaluator(tiny.evaluator.shape(plan), (), profile.latency.table)
+    smaller = LatencyEvaluator(tiny.evaluator.candidate(plan).network, (), profile.latency.table)
     bare = Plan.of({name: Option("dense", 0.0, o.bits) if o.structure == "channel" else o for name, o in plan.items()})
     expected, told = smaller(bare), profile.latency(plan)
     assert [(row.name, row.op) for row in told.ops] == [(row.name, row.op) for row in expected.ops]

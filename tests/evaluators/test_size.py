@@ -54,7 +54,7 @@ def test_sparse_weights_pay_for_positions() -> None:
 def test_removed_channels_are_gone(tiny: Prepared) -> None:
     space, evaluator = tiny.profile.space, tiny.evaluator
     plan = space.consistent(dict(space.uniform(Option("channel", 0.5, 8))))
-    network = evaluator.shape(plan)
+    network = evaluator.candidate(plan).network
     whole = size_bytes(evaluator.network, space.uniform(Option("dense", 0.0, 8)))
     weights = sum(network.tensors[f"{name}.weight"].numel() for name in plan)
     channels = sum(network.tensors[f"{name}.bias"].numel() for name in plan)
@@ -69,7 +69,7 @@ def test_the_quick_way_counts_the_same(tiny: Prepared, random_plan: Callable[[in
     plans = [random_plan(seed) for seed in range(60)]
     assert any(option.structure == "channel" for plan in plans for option in plan.values())
     for plan in plans:
-        assert evaluator.bytes(plan) == size_bytes(tiny.evaluator.shape(plan), plan)
+        assert evaluator.bytes(plan) == size_bytes(tiny.evaluator.candidate(plan).network, plan)
 
 
 class Mixed(nn.Module):

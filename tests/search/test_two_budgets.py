@@ -240,7 +240,7 @@ def test_what_a_study_calls_feasible_is_within_both_budgets(
     trials = evaluated(study, problem)
     assert len(trials) == count
     for trial, kept in zip(trials, study.get_trials(deepcopy=False), strict=True):
-        size = size_bytes(tiny.evaluator.shape(trial.plan), trial.plan)
+        size = size_bytes(tiny.evaluator.candidate(trial.plan).network, trial.plan)
         assert trial.size == size
         expected = {CONSTRAINT: trial.ms - budget} if budget is not None else {}
         expected |= {SIZE_CONSTRAINT: float(size - largest)} if largest is not None else {}
