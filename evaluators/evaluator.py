@@ -85,11 +85,6 @@ class PlanEvaluator:
                 self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
         return self._losses[plan]
 
-    def on(self, samples: torch.Tensor) -> PlanEvaluator:
-        """An evaluator that scores on these samples, for Plans that share little; this one's prefixes make room."""
-        self._cache.clear()
-        return PlanEvaluator(self.network, self.groups, self.database, self.quantizers, samples, self.correcting, prefix_bytes=0)
-
     def remember(self, losses: Mapping[Plan, float]) -> None:
         """Losses that were computed before, on the same samples: they are not computed again."""
         self._losses.update(losses)

@@ -24,11 +24,14 @@ class Recovery:
         self._inputs = inputs.contiguous(memory_format=memory_format(inputs))
         with torch.inference_mode():
             self._moments = dense_moments(evaluator.dense, self._inputs)
+        self._corrections: dict[Plan, StatisticsCorrection] = {}
 
     def __call__(self, plan: Plan) -> Candidate:
-        """The network that a Plan means, with the correction folded in."""
+        """The network that a Plan means, with the correction folded in; each Plan's correction is found once."""
         candidate = self._evaluator.candidate(plan)
-        correction = StatisticsCorrection(self._evaluator.kept_moments(self._moments, plan), len(self._inputs))
         with torch.inference_mode():
-            candidate.run(self._inputs, correction)
-            return fold(candidate, correction)
+            if plan not in self._corrections:
+                correction = StatisticsCorrection(self._evaluator.kept_moments(self._moments, plan), len(self._inputs))
+                candidate.run(self._inputs, correction)
+                self._corrections[plan] = correction
+            return fold(candidate, self._corrections[plan])

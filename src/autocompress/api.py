@@ -29,7 +29,7 @@ from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import PlanEvaluator
 from .evaluators.latency import LatencyEvaluator
-from .evaluators.loss import TEMPERATURE, memory_format
+from .evaluators.loss import TEMPERATURE, divergence, memory_format, outputs
 from .evaluators.recovery import Recovery
 from .files import write_json
 from .kernels.bench import device_url
@@ -103,6 +103,14 @@ class Prepared:
     def recovered(self) -> Recovery:
         """Makes the networks of Plans as they are used: corrected on all inputs that correct or score trials."""
         return Recovery(self.evaluator, torch.cat([self.evaluator.correcting, self.evaluator.samples]))
+
+    @cached_property
+    def _held_out_dense(self) -> torch.Tensor:
+        return outputs(self.evaluator.dense.run, self.held_out[:HELD_OUT])
+
+    def held_out_loss(self, plan: Plan) -> float:
+        """The loss of a Plan's network, as it is used, on inputs that scored no trial."""
+        return divergence(self._held_out_dense, outputs(self.recovered(plan).run, self.held_out[:HELD_OUT]))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .api import (
-    HELD_OUT,
     Prepared,
     Search,
     begin_study,
@@ -98,7 +97,6 @@ class _Judge:
         self._fingerprint = dict(fingerprint)
         self._held_out: dict[str, float] = {}
         self._judged: dict[str, Judged] = {}
-        self._more = prepared.evaluator.on(prepared.held_out[:HELD_OUT])
         self._evaluation = EvaluationJudge(prepared)
         self._load()
 
@@ -120,8 +118,7 @@ class _Judge:
     def held_out_loss(self, plan: Plan) -> float:
         """As the ordinary search scores finalists."""
         if plan.key not in self._held_out:
-            self._held_out[plan.key] = self._more.loss(plan)
-            self._more.forget()
+            self._held_out[plan.key] = self._prepared.held_out_loss(plan)
             self._save()
         return self._held_out[plan.key]
 
@@ -129,7 +126,6 @@ class _Judge:
         """Loss and metric on evaluation data."""
         if plan.key not in self._judged:
             self._judged[plan.key] = self._evaluation.judged(plan)
-            self._prepared.evaluator.forget()
             self._save()
         return self._judged[plan.key]
 

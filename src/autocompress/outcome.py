@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .api import HELD_OUT, Prepared, Search, provenance, return_freed_memory
+from .api import Prepared, Search, provenance, return_freed_memory
 from .compressors.candidate import Candidate
 from .deployment.onnx import to_onnx
 from .deployment.program import program
@@ -92,6 +92,8 @@ def conclude(search: Search) -> StudyResult:
     if not trials:
         raise UserError(f"study {search.folder.name} has no finished trial yet: run it again with more --timeout or --trials.")
     on_front = front(eligible(trials, search.problem, search.budget_ms), search.problem.objectives)
+    search.prepared.evaluator.forget()
+    return_freed_memory()
     with search.phases.phase("finalists") as update:
         best = choose_best(search, trials, update)
     with search.phases.phase("evaluation") as update:
@@ -148,14 +150,11 @@ def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int 
     if len(chosen) < 2:
         return chosen[0].number if chosen else None
     # On the inputs that chose them the finalists look better than they are.
-    judge = search.prepared.evaluator.on(search.prepared.held_out[:HELD_OUT])
-    return_freed_memory()
     scores = {}
     for done, trial in enumerate(chosen):
         update(done, len(chosen), f"trial {trial.number}")
-        scores[trial.number] = judge.loss(trial.plan)
+        scores[trial.number] = search.prepared.held_out_loss(trial.plan)
     update(len(chosen), len(chosen), "done")
-    return_freed_memory()
     return min(scores, key=lambda number: (scores[number], number))
 
 

@@ -32,16 +32,6 @@ def test_outputs_that_are_no_class_scores_have_a_squared_error() -> None:
     assert divergence(dense, dense + 1) == pytest.approx(4 / 10)
 
 
-def test_an_evaluator_on_other_samples_is_one_of_these(tiny: Prepared) -> None:
-    plan = tiny.profile.space.uniform(Option("block4x4", 0.5, 8))
-    evaluator = tiny.evaluator
-    fixed = (evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers)
-    others = evaluator.on(tiny.held_out)
-    assert others.loss(plan) == pytest.approx(PlanEvaluator(*fixed, tiny.held_out, evaluator.correcting).loss(plan), rel=1e-5)
-    alone = PlanEvaluator(*fixed, evaluator.samples, evaluator.correcting)
-    assert evaluator.loss(plan) == pytest.approx(alone.loss(plan), rel=1e-5)
-
-
 def test_what_scores_a_plan_corrects_nothing(tiny: Prepared) -> None:
     plan = tiny.profile.space.uniform(Option("block4x4", 0.5, 8))
     evaluator = tiny.evaluator
