@@ -9,6 +9,8 @@ from .result import Point, StudyResult
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+#: Losses that differ by a smaller factor are compared in percent.
+PLAIN_FACTOR = 1.5
 
 
 def number(value: float | None) -> str:
@@ -196,7 +198,9 @@ def _against_baselines(result: StudyResult, best: Point) -> str:
     other = f"the best baseline {' '.join(where)} ({rival.name}, {number(rival.loss)})"
     if best.loss > 0.0 and rival.loss > 0.0:
         factor, word = (rival.loss / best.loss, "lower") if rival.loss >= best.loss else (best.loss / rival.loss, "higher")
-        return f"{name} is {factor:.2g}{TIMES} {word} than that of {other}."
+        share = abs(1.0 - best.loss / rival.loss)
+        much = f"{factor:.2g}{TIMES}" if factor >= PLAIN_FACTOR else f"{100 * share:.2g} %"
+        return f"{name} is {much} {word} than that of {other}."
     return f"{name} is {number(best.loss)}; compare {other}."
 
 

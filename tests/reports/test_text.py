@@ -69,6 +69,17 @@ def test_remarks_compare_with_the_best_baseline_and_with_dense(result: StudyResu
     ]
 
 
+@pytest.mark.parametrize(
+    ("share", "much"),
+    [(1.01, "0.99 % lower"), (0.99, "1 % higher"), (1.25, "20 % lower"), (3.0, "3\N{MULTIPLICATION SIGN} lower")],
+)
+def test_small_differences_are_told_in_percent(result: StudyResult, share: float, much: str) -> None:
+    best = next(point for point in result.everything if point.trial == result.best)
+    assert best.loss is not None
+    rival = tuple(replace(point, loss=share * best.loss) if point.name == "plain solver" else point for point in result.baselines)
+    assert remarks(replace(result, baselines=rival))[0].startswith(f"Soft KL is {much} than")
+
+
 def test_a_worse_best_is_called_worse(result: StudyResult) -> None:
     better = tuple(replace(point, loss=0.001) if point.name == "plain solver" else point for point in result.baselines)
     assert "higher than that of the best baseline" in remarks(replace(result, baselines=better))[0]
