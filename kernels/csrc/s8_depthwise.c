@@ -1,10 +1,149 @@
-/* Depthwise convolution in int8, of any window: one quad of channels after the other, vectors of [positions][4 channels].
+/* Depthwise convolution in int8: one quad of channels after the other.
  *
- * Inputs are widened to int16, where two products can be added before they are widened again to int32: |w| <= 127, so
- * 2 * 128 * 127 = 32512 fits. Hence positions of the window are taken in pairs. Packing, rows padded with zeros to a multiple of 4:
- *   weights[rows / 4][window, padded with zeros to an even number][4] in int16
+ * Packing, rows padded with zeros to a multiple of 4, columns of the window too:
+ *   weights[rows / 4][window row][window column / 4][4 rows][window column % 4]
+ *
+ * Windows of 3 x 3 and 5 x 5 with stride 1 or 2, where the machine has a dot product: s8_depthwise_plane.h.
+ *
+ * Any other window: as offsets into a view. Inputs are widened to int16, where two products can be added before they are widened again
+ * to int32: |w| <= 127, so 2 * 128 * 127 = 32512 fits. Hence positions of the window are taken in pairs, and the weights of a quad are
+ * spread first:
+ *   spread[window, padded with zeros to an even number][4 rows] in int16
  */
 #include "s8.h"
+
+static int64_t parts_of(const ac_problem *p) { return (p->kernel_width + 3) / 4; }
+
+/* A plane of inputs with padding around it, as far as a plane of outputs reads it. One gap is the padding right of a row and left of the
+ * next. */
+typedef struct {
+  int64_t rows, pitch;                   /* pitch: from a row to the next, in positions */
+  int64_t first;                         /* position of the first input that the first output reads */
+  int64_t inside_at, inside_rows, inside; /* of x: where its first position goes, and how much of it */
+} padded;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+#if defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+#define LANES AC_S8_LANES
+#define VECTOR AC_JOIN(i32x, LANES)
+#define UNSIGNED AC_JOIN(u32x, LANES)
+#define REALS AC_JOIN(f32x, LANES)
+#define DOT4 AC_JOIN(dot4_i32x, LANES)
+#define FMA AC_JOIN(fma_f32x, LANES)
+#define ROUND AC_JOIN(round_f32x, LANES)
+#define BEND AC_JOIN(ac_bend_f32x, LANES)
+
+/* How outputs lie in a tile's 4 registers of sums: lanes are 4 channels (with AVX2 at two positions, whose inputs are 4 apart).
+ * FIRST: position in x of what the lower half of register v reads first. CODES: all in order. */
+#if LANES == 8
+#define REPEAT(type, four) __builtin_shufflevector(four, four, 0, 1, 2, 3, 0, 1, 2, 3)
+#define FIRST(stride, v) ((stride) == 1 ? (v) : 2 * ((v) + ((v) & 2)))
+#define CODES(stride, q, zero) ((stride) == 1 ? codes_i32x8(q, zero) : halves_apart(codes_i32x8(q, zero)))
+#define TALL 1
+
+static inline i32x8 halves_apart(i32x8 codes) { return __builtin_shufflevector(codes, codes, 0, 1, 4, 5, 2, 3, 6, 7); }
+#else
+#define REPEAT(type, four) (four)
+#define FIRST(stride, v) ((stride) * (v))
+#define CODES(stride, q, zero) codes_i32x4(q, zero)
+#define TALL 2
+#endif
+
+/* What becomes of sums of a quad of rows. */
+typedef struct {
+  VECTOR start;
+  REALS scale, bias;
+  float low, high;
+  int32_t zero;
+  int64_t width, height; /* of y */
+} ending;
+
+static inline VECTOR turned(const int8_t *x) { return AC_JOIN(turn_i32x, LANES)(AC_LOAD(VECTOR, x)); }
+
+static inline VECTOR taps_of(const int8_t *weights) {
+  const i32x4 taps = AC_LOAD(i32x4, weights);
+  return REPEAT(VECTOR, taps);
+}
+
+#define WINDOW 3
+#define STRIDE 1
+#include "s8_depthwise_plane.h"
+
+#define WINDOW 3
+#define STRIDE 2
+#include "s8_depthwise_plane.h"
+
+#define WINDOW 5
+#define STRIDE 1
+#include "s8_depthwise_plane.h"
+
+#define WINDOW 5
+#define STRIDE 2
+#include "s8_depthwise_plane.h"
+
+typedef void plane_function(const ac_problem *p, const ending *end, const int8_t *weights, const int8_t *x, int64_t pitch, int8_t *y);
+
+/* NULL: none, any other window. */
+static plane_function *plane_of(const ac_problem *p) {
+  if (p->kernel_height != p->kernel_width || p->stride_height != p->stride_width || p->dilation_height != 1 || p->dilation_width != 1)
+    return NULL;
+  if (p->kernel_width == 3) return p->stride_width == 1 ? plane_3s1 : p->stride_width == 2 ? plane_3s2 : NULL;
+  if (p->kernel_width == 5) return p->stride_width == 1 ? plane_5s1 : p->stride_width == 2 ? plane_5s2 : NULL;
+  return NULL;
+}
+
+static padded padded_of(const ac_problem *p) {
+  const int64_t rows = (p->y_height - 1) * p->stride_height + p->kernel_height;
+  const int64_t width = (p->y_width - 1) * p->stride_width + p->kernel_width;
+  const int64_t above = smaller(p->pad_top, rows), before = smaller(p->pad_left, width);
+  const int64_t inside = smaller(p->x_width, width - before), after = width - before - inside;
+  const int64_t gap = before > after ? before : after, pitch = gap + inside;
+  return (padded){rows, pitch, gap - before, gap + above * pitch, smaller(p->x_height, rows - above), inside};
+}
+
+/* Tiles may run over the end, too. */
+static int64_t padded_bytes(const padded *c) { return (4 * ((c->rows + 1) * c->pitch + AC_SLACK) + 63) / 64 * 64; }
+
+static void copy_inside(const ac_problem *p, const padded *c, const int8_t *x, int8_t *copy) {
+  copy += 4 * c->inside_at;
+  for (int64_t row = 0; row < c->inside_rows; row++, x += 4 * p->x_width, copy += 4 * c->pitch) {
+    if (c->inside >= LANES) {
+      for (int64_t i = 0; i + LANES < c->inside; i += LANES) AC_STORE(VECTOR, copy + 4 * i, AC_LOAD(VECTOR, x + 4 * i));
+      const int64_t last = 4 * (c->inside - LANES);
+      AC_STORE(VECTOR, copy + last, AC_LOAD(VECTOR, x + last));
+    } else if (c->inside >= 4) {
+      const int64_t last = 4 * (c->inside - 4);
+      const i32x4 start = AC_LOAD(i32x4, x), end = AC_LOAD(i32x4, x + last);
+      AC_STORE(i32x4, copy, start);
+      AC_STORE(i32x4, copy + last, end);
+    } else {
+      memcpy(copy, x, 4 * (size_t)c->inside);
+    }
+  }
+}
+
+static void planes(const ac_problem *p, plane_function *plane, const int8_t *x, int8_t *y, int8_t *copy) {
+  const padded c = padded_of(p);
+  memset(copy, (int)p->x_zero_point, (size_t)padded_bytes(&c));
+  for (int64_t row = 0; row < p->rows; row += 4) {
+    copy_inside(p, &c, x + row * p->x_plane, copy);
+    const i32x4 start = AC_LOAD(i32x4, p->start + row);
+    const f32x4 scale = AC_LOAD(f32x4, p->scale + row), bias = AC_LOAD(f32x4, p->bias + row);
+    const ending end = {REPEAT(VECTOR, start), REPEAT(REALS, scale), REPEAT(REALS, bias), low_code(p), high_code(p),
+                        (int32_t)p->y_zero_point, p->y_width, p->y_height};
+    plane(p, &end, (const int8_t *)p->weights + row * p->kernel_height * 4 * parts_of(p), copy + 4 * c.first, c.pitch,
+          y + row * p->y_plane);
+  }
+}
+
+#undef LANES
+#undef VECTOR
+#undef FMA
+#define AC_DEPTHWISE_PLANES 1
+#else
+#define AC_DEPTHWISE_PLANES 0
+#endif
 
 /* Bytes of a vector of inputs; its sums take two vectors of int32. */
 #if defined(__AVX2__)
@@ -48,25 +187,53 @@ static inline void store_codes(const ac_problem *p, int64_t row, const int32_t *
 #define COUNT 1
 #include "s8_depthwise_tile.h"
 
-static void single_pixel(const ac_problem *p, const ac_view *view, int64_t row, const int8_t *x, void *y, int64_t at) {
+static void single_pixel(const ac_problem *p, const ac_view *view, int64_t row, const int16_t *weights, const int8_t *x, void *y,
+                         int64_t at) {
   const ac_place place = ac_place_of(p, view, at, 1);
   if (!place.whole) return;
-  const int64_t windows = p->kernel_height * p->kernel_width;
-  const int16_t *weights = (const int16_t *)p->weights + row * ((windows + 1) / 2 * 2);
   i32x4 sum = AC_LOAD(i32x4, p->start + row);
-  for (int64_t w = 0; w < windows; w++) {
+  for (int64_t w = 0; w < p->kernel_height * p->kernel_width; w++) {
     const i32x4 input = __builtin_convertvector(AC_LOAD(i8x4, x + 4 * (at + p->offsets[w])), i32x4);
     sum += input * __builtin_convertvector(AC_LOAD(i16x4, weights + 4 * w), i32x4);
   }
   store_pixel(p, row, sum, &place, y);
 }
 
+static int64_t spread_count(const ac_problem *p) { return (p->kernel_height * p->kernel_width + 1) / 2 * 8; }
+
+static void spread(const ac_problem *p, const int8_t *weights, int16_t *to) {
+  memset(to, 0, (size_t)spread_count(p) * sizeof *to);
+  for (int64_t ky = 0; ky < p->kernel_height; ky++)
+    for (int64_t kx = 0; kx < p->kernel_width; kx++)
+      for (int64_t i = 0; i < 4; i++) *to++ = weights[16 * (ky * parts_of(p) + kx / 4) + 4 * i + kx % 4];
+}
+
+int64_t ac_s8_depthwise_bytes(const ac_problem *p) {
+#if AC_DEPTHWISE_PLANES
+  if (plane_of(p) != NULL) {
+    const padded c = padded_of(p);
+    return padded_bytes(&c);
+  }
+#endif
+  const ac_view view = ac_view_of(p);
+  return ac_copy_bytes(&view, 1, 4) + (spread_count(p) * (int64_t)sizeof(int16_t) + 63) / 64 * 64;
+}
+
 void ac_s8_depthwise(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
+#if AC_DEPTHWISE_PLANES
+  plane_function *plane = plane_of(p);
+  if (plane != NULL) {
+    planes(p, plane, x, y, scratch);
+    return;
+  }
+#endif
   const ac_view view = ac_view_of(p);
+  int16_t *weights = (int16_t *)((char *)scratch + ac_copy_bytes(&view, 1, 4));
   if (view.copied) ac_slack4((uint32_t *)scratch + view.plane, s8_fill(p));
   for (int64_t row = 0; row < p->rows; row += 4) {
     const int8_t *from = (const int8_t *)x + row * p->x_plane;
+    spread(p, (const int8_t *)p->weights + row * p->kernel_height * 4 * parts_of(p), weights);
     if (view.copied) {
       ac_pad4(p, &view, from, 1, s8_fill(p), scratch);
       from = scratch;
@@ -74,11 +241,11 @@ void ac_s8_depthwise(const ac_problem *p, const void *x, const void *x2, void *y
     for (int64_t position = 0; position < view.positions;) {
       const ac_tile tile = ac_next_tile(&view, position, WIDE, NARROW, NARROW);
       if (tile.width == WIDE)
-        tile_wide(p, &view, row, from, y, tile.at);
+        tile_wide(p, &view, row, weights, from, y, tile.at);
       else if (tile.width == NARROW)
-        tile_narrow(p, &view, row, from, y, tile.at);
+        tile_narrow(p, &view, row, weights, from, y, tile.at);
       else
-        single_pixel(p, &view, row, from, y, tile.at);
+        single_pixel(p, &view, row, weights, from, y, tile.at);
       position = tile.at + tile.width;
     }
   }
