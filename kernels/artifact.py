@@ -20,7 +20,7 @@ from .packing import QUAD
 from .program import Place, Program, Step, Tensor
 
 MAGIC = b"\x89ACM\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 #: Dimensions that a shape in the header has room for.
 MOST_RANK = 8
