@@ -302,7 +302,7 @@ PROVENANCE_X86 = "constants fitted on kernels measured on an AMD Zen 3"
 def network_ms(ops: Ops, bits: int, core: Core, constants: Calibration, sparsity: float = 0.0) -> float:
     """Milliseconds of a published network; `sparsity` goes to the 1x1 convolutions, unstructured.
 
-    The int8 depthwise kernels of those runtimes widen their inputs, then multiply and add: as ours where there are no dot products.
+    The int8 depthwise kernels of those runtimes widen their inputs, as ours do where there are no dot products.
     """
     widening = dataclasses.replace(core, features=tuple(feature for feature in core.features if feature != "dotprod"))
     total = 0.0
