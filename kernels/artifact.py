@@ -238,7 +238,7 @@ def _step(content: bytes, names: bytes, record: tuple[Any, ...]) -> Step:
     name, *places = record[scalars : scalars + 7]
     ranges = record[scalars + 7 :]
     prefix = kernel.split("_")[0]
-    dtypes = (TYPES[prefix], *_BUFFERS)
+    dtypes = (np.dtype(TYPES[prefix]), *(np.dtype(name) for name in _BUFFERS))
     arrays = [
         np.frombuffer(_part(content, at, size), dtype) for at, size, dtype in zip(ranges[::2], ranges[1::2], dtypes, strict=True)
     ]
