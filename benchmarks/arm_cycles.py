@@ -51,12 +51,20 @@ TRIPLE = "aarch64-linux-musl"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel's source, what it is in the core table, and how many registers of sums its widest tile has."""
+    """A kernel's source, what it is in the core table, and what tells the loop of its widest tile from others.
+
+    Attributes:
+        sums: registers of sums that an iteration adds to; 0 where it is a whole tile, from first products to stored outputs.
+        multiplies: of a whole tile: multiply instructions, those of the scales among them.
+        macs: of a whole tile: products of weights and inputs, without taps that only fill a register.
+    """
 
     source: str
     dtype: str
     structure: str
     sums: int
+    multiplies: int = 0
+    macs: int = 0
 
 
 KERNELS = (
@@ -71,7 +79,8 @@ KERNELS = (
     Kernel("s8_block1x4", "int8", "block1x4", 8),
     Kernel("f32_depthwise", "fp32", "depthwise", 4),
     Kernel("f16_depthwise", "fp16", "depthwise", 4),
-    Kernel("s8_depthwise", "int8", "depthwise", 8),
+    # A window of 3 x 3 with stride 1: 4 positions of 4 channels in 2 rows of outputs.
+    Kernel("s8_depthwise", "int8", "depthwise", 0, 3 * 8 + 8, 9 * 32),
 )
 
 
@@ -96,14 +105,17 @@ CHIPS = (
 #: those of LLVM's models, neoverse-v1 for the X1 and neoverse-n1 for the A78 (a bound: it has one load pipe fewer). Dispatch:
 #: Arm's disclosures of X1 (8) and A78 (6), as AnandTech reports them.
 PORTS: dict[str, dict[str, float]] = {
-    "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "integer": 4, "branch": 2, "dispatch": 8},
-    "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "integer": 3, "branch": 1, "dispatch": 6},
+    "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "store": 2, "integer": 4, "branch": 2, "dispatch": 8},
+    "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "store": 2, "integer": 3, "branch": 1, "dispatch": 6},
 }
 #: The same of the Cortex-A55, which issues two instructions a cycle in order; see _in_order_ports.
 IN_ORDER_PORTS: dict[str, float] = {"issue": 2, "vector": 1, "load": 1}
 
 #: Cycles until a result can be used on a Cortex-A55: LLVM's and SLOTHY's models of it, both after Arm's optimization guide.
-LATENCIES = {"fma": 4, "multiply": 4, "shift": 2, "widen": 3, "move": 2, "load": 3, "integer": 1, "branch": 1}
+LATENCIES = {
+    **{"fma": 4, "multiply": 4, "real": 4, "shift": 2, "widen": 3, "move": 2, "add": 2},
+    **{"load": 3, "store": 1, "integer": 1, "branch": 1},
+}
 
 #: What an instruction is, by its mnemonic; of those that exist in both, the vector and the integer form.
 VECTOR = {
@@ -111,10 +123,13 @@ VECTOR = {
     **dict.fromkeys(("mul", "mla"), "multiply"),
     **dict.fromkeys(("sshll", "sshll2"), "shift"),
     **dict.fromkeys(("saddw", "saddw2"), "widen"),
-    **dict.fromkeys(("mov", "dup", "ins"), "move"),
+    **dict.fromkeys(("mov", "dup", "ins", "tbl", "uzp1"), "move"),
+    **dict.fromkeys(("fadd", "fmax", "fmin"), "real"),
+    **dict.fromkeys(("add",), "add"),
 }
 INTEGER = ("add", "sub", "subs", "cmp", "csel", "csinc", "cinc", "mov", "lsl", "sxtw", "sbfiz", "madd")
 LOADS = ("ldr", "ldur", "ldp", "ldrsw", "ldursw", "ldpsw", "ld1r", "ldrb", "ldrh")
+STORES = ("str", "stur", "stp")
 BRANCH = re.compile(r"(b|b\.\w+|cbn?z|tbn?z)$")
 LABEL = re.compile(r"(\.L\w+|[A-Za-z_]\w*):")
 REGISTER_BYTES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
@@ -127,7 +142,7 @@ class Instruction:
 
     Attributes:
         text: as in the assembly, blanks made single.
-        kind: `fma`, `multiply`, `shift`, `widen`, `move` (all of vectors), `load`, `integer` or `branch`.
+        kind: `fma`, `multiply`, `real`, `shift`, `widen`, `move`, `add` (all of vectors), `load`, `store`, `integer` or `branch`.
         writes, reads: registers (`v3`, `x7`) and `flags`.
         macs: products of weights and inputs.
         loaded: bytes of each register that is loaded.
@@ -164,6 +179,10 @@ def parse(line: str) -> Instruction:
             word = 4 if mnemonic.endswith("sw") else {"ldrb": 1, "ldrh": 2}.get(mnemonic, 0)
             loaded = [word or REGISTER_BYTES[operand[0]] for operand in operands[:at]]
         return Instruction(text, "load", written | updated, frozenset().union(*registers[at:]), 0, tuple(loaded))
+    if mnemonic in STORES:
+        at = next(i for i, operand in enumerate(operands) if operand.startswith("["))
+        updated = registers[at] if len(operands) > at + 1 or operands[at].endswith("!") else frozenset()
+        return Instruction(text, "store", updated, everything, 0, ())
     vector = operands and operands[0].startswith("v")
     if vector and mnemonic in VECTOR:
         kind = VECTOR[mnemonic]
@@ -176,7 +195,9 @@ def parse(line: str) -> Instruction:
         writes = flags if mnemonic == "cmp" else registers[0] | (flags if mnemonic == "subs" else frozenset())
         reads = everything if mnemonic == "cmp" else frozenset().union(*registers[1:])
         return Instruction(text, "integer", writes, reads | (flags if mnemonic.startswith("c") else frozenset()), 0, ())
-    raise UserError(f"the loop has an instruction without a row in the tables: `{text}`. Add it to VECTOR, INTEGER or LOADS.")
+    raise UserError(
+        f"the loop has an instruction without a row in the tables: `{text}`. Add it to VECTOR, INTEGER, LOADS or STORES."
+    )
 
 
 def _registers(operand: str) -> frozenset[str]:
@@ -289,18 +310,24 @@ def sums_of(lines: Iterable[str]) -> int:
 def main_loop(assembly: str, kernel: Kernel) -> list[Instruction]:
     """The inner loop of the widest tile: as many registers of sums as the tile has, and most multiplications an instruction.
 
+    Of kernels whose innermost loop goes from tile to tile, the loop of whole tiles with as many multiplications.
+
     Raises:
         UserError: there is none, as when the compiler keeps sums in memory, or it has instructions that the tables lack.
     """
-    loops = [lines for lines in inner_loops(assembly) if sums_of(lines) == kernel.sums]
+
+    def multiplies(lines: Sequence[str]) -> int:
+        return sum(MULTIPLYING.match(line) is not None for line in lines)
+
+    loops = [
+        lines for lines in inner_loops(assembly) if sums_of(lines) == kernel.sums and kernel.multiplies in (0, multiplies(lines))
+    ]
     if not loops:
-        raise UserError(
-            f"{kernel.source}: no inner loop with {kernel.sums} registers of sums. Read its assembly: sums may have been spilled."
-        )
+        wanted = f"{kernel.multiplies} multiplications" if kernel.multiplies else f"{kernel.sums} registers of sums"
+        raise UserError(f"{kernel.source}: no inner loop with {wanted}. Read its assembly: sums may have been spilled.")
 
     def density(lines: Sequence[str]) -> tuple[Fraction, int]:
-        products = sum(MULTIPLYING.match(line) is not None for line in lines)
-        return Fraction(products, len(lines)), len(lines)
+        return Fraction(multiplies(lines), len(lines)), len(lines)
 
     return [parse(line) for line in max(loops, key=density)]
 
@@ -326,7 +353,7 @@ def _ports(instruction: Instruction) -> dict[str, int]:
             used["vector"] = 1  # the element is spread by a vector pipe
         if "]," in instruction.text or "]!" in instruction.text:
             used["integer"] = 1
-    elif instruction.kind in ("integer", "branch"):
+    elif instruction.kind in ("store", "integer", "branch"):
         used[instruction.kind] = 1
     else:
         used["vector"] = 1
@@ -345,7 +372,7 @@ def _in_order_ports(instruction: Instruction) -> dict[str, int]:
     if instruction.kind == "load":
         blocked = _blocked_cycles(instruction)
         return {"issue": 2 * blocked or 1, "vector": blocked, "load": ceil(sum(instruction.loaded) / 8)}
-    if instruction.kind in ("integer", "branch"):
+    if instruction.kind in ("store", "integer", "branch"):
         return {"issue": 1}
     return {"issue": 1, "vector": 1}
 
@@ -374,7 +401,7 @@ def in_order_cycles(loop: Sequence[Instruction], warm: int = 8, iterations: int 
         for instruction in loop:
             operands = max((ready.get(name, 0) for name in instruction.reads), default=0)
             loads = instruction.kind == "load"
-            on_vector = instruction.kind not in ("load", "integer", "branch")
+            on_vector = instruction.kind not in ("load", "store", "integer", "branch")
             blocked = _blocked_cycles(instruction) if loads else 0
             while (
                 cycle < operands
@@ -425,7 +452,9 @@ def forwarded(loop: Sequence[Instruction]) -> list[str]:
 def mca_cycles(loop: Sequence[Instruction], chip: Chip) -> float:
     """Cycles of an iteration in steady state by llvm-mca."""
     few, many = 200, 600
-    lines = [instruction.text for instruction in loop] if chip.in_order else forwarded(loop)
+    lines = [instruction.text for instruction in loop]
+    if not chip.in_order and sums_of(lines):
+        lines = forwarded(loop)
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         path = Path(folder) / "loop.s"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -459,7 +488,7 @@ def _output(command: Sequence[str]) -> str:
 def analyse(kernel: Kernel, chip: Chip, loop: Sequence[Instruction], mca: float) -> dict[str, Any]:
     """A row of the table from a loop and llvm-mca's cycles of it."""
     port, allowed = port_cycles(loop, chip)
-    macs = sum(instruction.macs for instruction in loop)
+    macs = kernel.macs or sum(instruction.macs for instruction in loop)
     # What LLVM's model lets pass faster than the ports here allow is not believed.
     cycles = in_order_cycles(loop) if chip.in_order else max(mca, allowed)
     return {

@@ -20,7 +20,7 @@ from .packing import QUAD
 from .program import Place, Program, Step, Tensor
 
 MAGIC = b"\x89ACM\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 #: Dimensions that a shape in the header has room for.
 MOST_RANK = 8
@@ -238,7 +238,7 @@ def _step(content: bytes, names: bytes, record: tuple[Any, ...]) -> Step:
     name, *places = record[scalars : scalars + 7]
     ranges = record[scalars + 7 :]
     prefix = kernel.split("_")[0]
-    dtypes = ("<i2" if kernel == "s8_depthwise" else TYPES[prefix], *_BUFFERS)
+    dtypes = (np.dtype(TYPES[prefix]), *(np.dtype(name) for name in _BUFFERS))
     arrays = [
         np.frombuffer(_part(content, at, size), dtype) for at, size, dtype in zip(ranges[::2], ranges[1::2], dtypes, strict=True)
     ]

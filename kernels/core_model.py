@@ -25,7 +25,7 @@ from .geometry import Geometry
 from .targets import Core
 
 #: Increases whenever the model's formulas change: part of every table's fingerprint.
-VERSION = 2
+VERSION = 3
 
 #: weight bits -> activation data type.
 DTYPES = {32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}
@@ -53,6 +53,16 @@ _COPY_ROW_CYCLES = 18.0
 _SCATTER_CYCLES = 16.0
 # SIMD instructions of a depthwise tap for one register: int8 inputs are widened to int16, pairs of products to int32.
 _TAP = {16: {"fp32": 1.0, "fp16": 1.0, "int8": 3.0}, 32: {"fp32": 1.0, "fp16": 1.0, "int8": 6.0}}
+# Tiles of int8 depthwise planes (csrc/s8_depthwise_plane.h). SIMD instructions to load and turn a register of inputs, of a dot
+# product, and of the end of 4 registers of sums: start, scale, bias, bounds, rounding, codes put together.
+_TURN = {16: 1.5, 32: 2.0}
+_DOT = {16: 1.0, 32: 4.0}
+_TILE_END = {16: 32.0, 32: 26.0}
+# Cycles of a plane besides its tiles (weights, constants), and of a row of tiles or of the padded copy (a loop's exit).
+_PLANE_CYCLES = 20.0
+_LINE_CYCLES = 5.0
+# Cycles to spread one weight of a quad to int16, for windows that have no such tiles.
+_SPREAD_CYCLES = 1.0
 # SIMD instructions that turn int4 weights into one register of int8: a shift or a mask, the factor 16 goes into the scale.
 _UNPACK = 1.0
 # SIMD instructions per register of elements of the ops without weights; int8 is computed in float32, 4 registers for one.
@@ -123,22 +133,22 @@ def quantile(microseconds: float, spread: float, share: float) -> float:
 
 #: Both are printed by benchmarks/phone_model.py, which says what was fitted on what; its result holds the errors.
 FITTED = Calibration(
-    efficiency=0.894,
-    depthwise=0.802,
-    op_cycles=5070.0,
+    efficiency=0.896,
+    depthwise=1.0,
+    op_cycles=5040.0,
     core="cortex-x1",
-    spread=0.0796,
-    spread_elsewhere=0.111,
-    spread_sparse=0.0711,
+    spread=0.0799,
+    spread_elsewhere=0.11,
+    spread_sparse=0.07,
     spread_row=0.247,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 FITTED_X86 = Calibration(
     efficiency=0.86,
-    depthwise=0.95,
+    depthwise=0.85,
     op_cycles=169.0,
     core="zen3",
-    spread=0.151,
+    spread=0.149,
     spread_elsewhere=0.247,
     spread_sparse=0.0731,
     spread_row=0.247,
@@ -365,11 +375,55 @@ def _depthwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[float
     quad = 4 if dtype == "int8" else 1
     window = geometry.kernel[0] * geometry.kernel[1]
     planes = _round_up(geometry.out_channels, quad) // quad
-    view = _view(geometry)
-    compute = _copy_cycles(view, planes, size * quad, core)
-    compute += planes * _plane_cycles(view, dtype, window, _EPILOGUE[dtype], core)
+    weights = window * size
+    if dtype == "int8":
+        weights = geometry.kernel[0] * _round_up(geometry.kernel[1], 4)
+    if dtype == "int8" and _has_row_tiles(geometry, core):
+        compute = planes * _row_tiles_cycles(geometry, core)
+    else:
+        view = _view(geometry)
+        compute = _copy_cycles(view, planes, size * quad, core)
+        compute += planes * _plane_cycles(view, dtype, window, _EPILOGUE[dtype], core)
+        compute += planes * window * quad * _SPREAD_CYCLES if dtype == "int8" else 0.0
     moved = sum(_activation_bytes(geometry, size))
-    return compute, _data_cycles(moved, core) + _weight_cycles(geometry.out_channels * window * (2 if quad == 4 else size), core)
+    return compute, _data_cycles(moved, core) + _weight_cycles(geometry.out_channels * weights, core)
+
+
+def _has_row_tiles(geometry: Geometry, core: Core) -> bool:
+    """Whether int8 takes the tiles of csrc/s8_depthwise_plane.h."""
+    square = geometry.kernel in ((3, 3), (5, 5)) and geometry.stride in ((1, 1), (2, 2)) and geometry.dilation == (1, 1)
+    return square and ("dotprod" in core.features or _isa(core) == 32)
+
+
+def _row_tiles(height: int, width: int, lanes: int) -> tuple[int, int, int]:
+    """Pairs of rows, single rows, and tiles of each: the last rows of a narrow plane stand alone, because tiles run over them."""
+    paired = height - ((lanes - 1) // width if width < lanes else 0)
+    pairs = max(paired, 0) // 2
+    return pairs, height - 2 * pairs, ceil(width / lanes)
+
+
+def _row_tile_cycles(window: int, stride: int, rows: int, core: Core) -> float:
+    """Cycles of a tile of 4 registers of sums in one or two rows, from loads to stores."""
+    isa, parts = _isa(core), ceil(window / 4)
+    inputs = 2 * parts if stride == 1 else 4 * parts if isa == 32 else 2 + 2 * parts  # registers of a row of inputs
+    turned = ((rows - 1) * stride + window) * inputs
+    instructions = turned * _TURN[isa] + rows * (4 * parts * window * _DOT[isa] + _TILE_END[isa])
+    # Registers hold the weights of 3 x 3; those of 5 x 5 are loaded again.
+    loads = turned + rows + (window * parts * (2 if stride == 1 else 1) if window > 3 else 0)
+    if core.in_order:  # a load of 16 bytes goes along with nothing
+        return instructions / core.vector_ops + loads / core.loads
+    return max(instructions / core.vector_ops, loads / core.loads)
+
+
+def _row_tiles_cycles(geometry: Geometry, core: Core) -> float:
+    """Cycles of one quad of channels, padded copy included."""
+    isa = _isa(core)
+    pairs, singles, tiles = _row_tiles(geometry.out_height, geometry.out_width, isa // 4)
+    cycles = _PLANE_CYCLES
+    for rows, count in ((2, pairs), (1, singles)):
+        cycles += count * (_LINE_CYCLES + tiles * _row_tile_cycles(geometry.kernel[0], geometry.stride[0], rows, core))
+    registers = geometry.in_height * ceil(geometry.in_width * 4 / isa)
+    return cycles + geometry.in_height * _LINE_CYCLES + registers * 2.0 / core.loads
 
 
 def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Core) -> float:

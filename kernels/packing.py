@@ -174,7 +174,7 @@ def pack_depthwise_float(weight: ArrayLike, bias: ArrayLike, dtype: Literal["fp3
 
 
 def pack_depthwise_integer(weight: ArrayLike, bias: ArrayLike, scale: ArrayLike, x_zero_point: int = 0) -> Packed:
-    """Pack the int8 weights of a depthwise convolution; they are int16 in memory.
+    """Pack the int8 weights of a depthwise convolution.
 
     Args:
         weight: shape (channels, height, width), integers in [-127, 127].
@@ -186,8 +186,8 @@ def pack_depthwise_integer(weight: ArrayLike, bias: ArrayLike, scale: ArrayLike,
     array, vector = _checked_depthwise(weight, bias)
     wide, scales = _integers(array[:, None], scale, x_zero_point, 127)
     channels, height, width = array.shape
-    taps = np.pad(wide.reshape(channels, -1), ((0, -channels % QUAD), (0, height * width % 2)))
-    weights = taps.reshape(-1, QUAD, taps.shape[1]).transpose(0, 2, 1)
+    taps = np.pad(array, ((0, -channels % QUAD), (0, 0), (0, -width % QUAD)))
+    weights = taps.reshape(-1, QUAD, height, taps.shape[2] // QUAD, QUAD).transpose(0, 2, 3, 1, 4)
     start = _padded(-x_zero_point * wide.sum((1, 2, 3))).astype(np.int32)
     none = np.zeros(0, np.int32)
     return Packed(
@@ -196,7 +196,7 @@ def pack_depthwise_integer(weight: ArrayLike, bias: ArrayLike, scale: ArrayLike,
         channels,
         channels,
         (height, width),
-        np.ascontiguousarray(weights, np.int16).reshape(-1),
+        np.ascontiguousarray(weights, np.int8).reshape(-1),
         _padded(vector),
         none,
         none,
@@ -219,8 +219,8 @@ def unpack(packed: Packed) -> tuple[NDArray[Any], NDArray[np.float64]]:
     if packed.depthwise:
         taps = packed.weights
         if packed.dtype == "int8":
-            taps = taps.reshape(-1, window + window % 2, QUAD).transpose(0, 2, 1).reshape(-1, window + window % 2)[:, :window]
-            taps = taps[: packed.rows].astype(np.int8)
+            quads = taps.reshape(-1, height, -(-width // QUAD), QUAD, QUAD).transpose(0, 3, 1, 2, 4)
+            taps = quads.reshape(-(-packed.rows // QUAD) * QUAD, height, -1)[: packed.rows, :, :width]
         return taps.reshape(packed.rows, height, width), bias
     block_rows, block_columns = KERNELS[packed.dtype, packed.structure][1]
     row_blocks, column_blocks = -(-packed.rows // QUAD) * QUAD // block_rows, -(-packed.columns // block_columns)

@@ -26,7 +26,7 @@
   X(s8_block1x4, AC_MATRIX, AC_S8, AC_S8, 1, 4, 1, 8)          \
   X(f32_depthwise, AC_DEPTHWISE, AC_F32, AC_F32, 1, 1, 0, 32)  \
   X(f16_depthwise, AC_DEPTHWISE, AC_F16, AC_F16, 1, 1, 0, 16)  \
-  X(s8_depthwise, AC_DEPTHWISE, AC_S8, AC_S8, 4, 1, 0, 16)     \
+  X(s8_depthwise, AC_DEPTHWISE, AC_S8, AC_S8, 4, 1, 0, 8)      \
   X(s8_dense_w4, AC_MATRIX, AC_S8, AC_S8, 4, 4, 0, 4)          \
   X(f32_to_f16, AC_UNARY, AC_F32, AC_F16, 0, 0, 0, 0)          \
   X(f32_to_s8, AC_UNARY, AC_F32, AC_S8, 0, 0, 0, 0)            \
@@ -102,6 +102,7 @@ int64_t ac_s4_unpacked_bytes(const ac_problem *p) {
 
 int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (kernel->op != AC_MATRIX && kernel->op != AC_DEPTHWISE && kernel->op != AC_POOL) return 0;
+  if (kernel->op == AC_DEPTHWISE && kernel->x_type == AC_S8) return ac_s8_depthwise_bytes(p);
   const ac_view view = ac_view_of(p);
   const int64_t copies = kernel->op == AC_MATRIX ? planes(kernel->x_type, p->columns) : 1;
   int64_t bytes = ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
@@ -129,8 +130,8 @@ ac_lengths ac_required(const ac_kernel *kernel, const ac_problem *p, int64_t blo
   }
   if (kernel->op == AC_GATHER) lengths.indices = elements(y_type, p->rows, p->y_plane) * (int64_t)sizeof(int32_t);
   if (kernel->op == AC_DEPTHWISE) {
-    const int64_t window = p->kernel_height * p->kernel_width;
-    lengths.weights = (integer ? rows * up(window, 2) : p->rows * window) * kernel->bits / 8;
+    const int64_t taps = p->kernel_height * (integer ? up(p->kernel_width, 4) : p->kernel_width);
+    lengths.weights = (integer ? rows : p->rows) * taps * kernel->bits / 8;
   }
   if (kernel->op == AC_MATRIX || kernel->op == AC_DEPTHWISE) {
     lengths.bias = rows * (int64_t)sizeof(float);

@@ -43,7 +43,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are read 
 #endif
 #define MOST_RANK 8
 
-enum { VERSION = 1, INTEGERS = 28, REALS = 6, BUFFERS = 6, PLACES = 3 };
+enum { VERSION = 2, INTEGERS = 28, REALS = 6, BUFFERS = 6, PLACES = 3 };
 static const char MAGIC[] = "\x89" "ACM\r\n\x1a\n";
 
 typedef struct {

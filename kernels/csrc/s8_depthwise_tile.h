@@ -1,8 +1,8 @@
 /* Included by s8_depthwise.c once per width of the tile: one quad of channels, COUNT vectors of positions. */
-static void TILE(const ac_problem *p, const ac_view *view, int64_t row, const int8_t *x, void *y, int64_t at) {
+static void TILE(const ac_problem *p, const ac_view *view, int64_t row, const int16_t *weights, const int8_t *x, void *y,
+                 int64_t at) {
   const ac_place place = ac_place_of(p, view, at, COUNT * NARROW);
   const int64_t windows = p->kernel_height * p->kernel_width;
-  const int16_t *weights = (const int16_t *)p->weights + row * ((windows + 1) / 2 * 2);
   INTS sum[COUNT];
   for (int v = 0; v < COUNT; v++)
     for (int n = 0; n < LANES; n++) sum[v][n] = p->start[row + n % 4];

@@ -235,7 +235,51 @@ static inline i32x4 quads_i32x4(const i32x4 *q, int32_t zero) {
 #endif
 }
 
+/* Between int32 and float without conversions, where additions run on more pipes than those do: near 1.5 * 2^23 the low bits of a float
+ * are an integer. Sums of magnitudes below 2^22 that begin with AC_SUM_BEGIN more are given back as floats by `sum_f32x4`;
+ * `low_bits_f32x4` are those of the nearest integers, ties to even, also below 2^22. */
+#if defined(__ARM_NEON) && defined(__aarch64__)
+#define AC_SUM_BEGIN 0x4B400000
+static inline f32x4 sum_f32x4(i32x4 sum) { return (f32x4)sum - 12582912.0f; }
+static inline i32x4 low_bits_f32x4(f32x4 r) { return (i32x4)(r + 12582912.0f); }
+#else
+#define AC_SUM_BEGIN 0
+static inline f32x4 sum_f32x4(i32x4 sum) { return __builtin_convertvector(sum, f32x4); }
+static inline i32x4 low_bits_f32x4(f32x4 r) { return nearest_f32x4(r); }
+#endif
 #if defined(__AVX2__)
+static inline f32x8 sum_f32x8(i32x8 sum) { return __builtin_convertvector(sum, f32x8); }
+static inline i32x8 low_bits_f32x8(f32x8 r) { return nearest_f32x8(r); }
+#endif
+
+/* Every 16 bytes are 4 quads: byte i of quad j becomes byte j of quad i. */
+static inline i32x4 turn_i32x4(i32x4 x) {
+  return (i32x4)__builtin_shufflevector((i8x16)x, (i8x16)x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+
+/* The low bytes of q[0] + zero, then those of q[1] and so on; every sum is an int8. */
+static inline i32x4 codes_i32x4(const i32x4 *q, int32_t zero) {
+  const i16x8 low = __builtin_shufflevector((i16x8)q[0], (i16x8)q[1], 0, 2, 4, 6, 8, 10, 12, 14);
+  const i16x8 high = __builtin_shufflevector((i16x8)q[2], (i16x8)q[3], 0, 2, 4, 6, 8, 10, 12, 14);
+  const i8x16 codes = __builtin_shufflevector((i8x16)low, (i8x16)high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return (i32x4)(codes + (int8_t)zero);
+}
+
+#if defined(__AVX2__)
+static inline i32x8 turn_i32x8(i32x8 x) {
+  const __m256i turn = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
+                                        14, 3, 7, 11, 15);
+  return (i32x8)_mm256_shuffle_epi8((__m256i)x, turn);
+}
+
+/* The same of either half: 4 quads of the lower halves of q, then 4 of the upper ones. */
+static inline i32x8 codes_i32x8(const i32x8 *q, int32_t zero) {
+  const __m256i z = _mm256_set1_epi16((int16_t)zero);
+  const __m256i low = _mm256_add_epi16(_mm256_packs_epi32((__m256i)q[0], (__m256i)q[1]), z);
+  const __m256i high = _mm256_add_epi16(_mm256_packs_epi32((__m256i)q[2], (__m256i)q[3]), z);
+  return (i32x8)_mm256_packs_epi16(low, high);
+}
+
 static inline i32x8 quads_i32x8(const i32x8 *q, int32_t zero) {
   const __m256i z = _mm256_set1_epi16((int16_t)zero);
   const __m256i low = _mm256_add_epi16(_mm256_packs_epi32((__m256i)q[0], (__m256i)q[1]), z);

@@ -36,6 +36,9 @@ typedef struct {
 /* Bytes of scratch that s8_dense_w4 unpacks its weights into: a multiple of 64. */
 int64_t ac_s4_unpacked_bytes(const ac_problem *p);
 
+/* Bytes of scratch of s8_depthwise. */
+int64_t ac_s8_depthwise_bytes(const ac_problem *p);
+
 ac_view ac_view_of(const ac_problem *p);
 
 /* Offset of a position of the window from the output's position. */

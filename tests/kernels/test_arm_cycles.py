@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autocompress.errors import UserError
+from autocompress.kernels.core_model import _row_tile_cycles
 from autocompress.kernels.targets import load_target
 from autocompress.kernels.toolchain import OPTIONS, kernels_hash
 
@@ -87,6 +88,12 @@ def test_the_core_model_prices_these_loops(row: dict[str, Any]) -> None:
     assert 1 / 1.05 <= rate / row["macs_per_cycle"] <= above
 
 
+@pytest.mark.parametrize("core", list(CHIPS))
+def test_the_core_model_prices_tiles_of_int8_depthwise(core: str) -> None:
+    (own,) = (own for own in load_target("pixel7").cores if own.model == core)
+    assert 0.9 <= _row_tile_cycles(3, 1, 2, own) / row_of("s8_depthwise", core)["cycles"] <= 1.1
+
+
 def test_parse() -> None:
     fmla = arm_cycles.parse("fmla\tv7.4s, v16.4s, v18.s[0]")
     assert (fmla.kind, fmla.macs, fmla.writes, fmla.reads) == ("fma", 4, {"v7"}, {"v7", "v16", "v18"})
@@ -101,6 +108,10 @@ def test_parse() -> None:
     assert arm_cycles.parse("ldrsw x1, [x9, x3, lsl #2]").reads == {"x9", "x3"}
     assert arm_cycles.parse("cmp x1, w2, sxtw").writes == {"flags"}
     assert "flags" in arm_cycles.parse("b.ne .LBB0_1").reads
+    stored = arm_cycles.parse("str q1, [x16, x0]")
+    assert (stored.kind, stored.writes, stored.reads) == ("store", frozenset(), {"v1", "x16", "x0"})
+    assert arm_cycles.parse("stp q1, q2, [x3], #32").writes == {"x3"}
+    assert arm_cycles.parse("tbl v1.16b, { v2.16b }, v17.16b").reads == {"v2", "v17"}
     with pytest.raises(UserError, match=r"`frobnicate x1, x2`.*Add it"):
         arm_cycles.parse("frobnicate x1, x2")
 
@@ -137,6 +148,28 @@ def test_sums_in_memory_do_not_count() -> None:
     kernel = arm_cycles.Kernel("made_up", "fp32", "dense", 16)
     with pytest.raises(UserError, match="made_up: no inner loop with 16 registers of sums"):
         arm_cycles.main_loop(LOOP, kernel)
+
+
+TILES = """\
+f:
+.LBB0_1:
+	mov	v0.16b, v9.16b
+	ldr	q1, [x0], #16
+	sdot	v0.4s, v1.16b, v2.16b
+	sdot	v0.4s, v1.16b, v3.16b
+	str	q0, [x1], #16
+	b.ne	.LBB0_1
+	ret
+"""
+
+
+def test_a_loop_of_whole_tiles_is_found_by_its_multiplications() -> None:
+    kernel = arm_cycles.Kernel("made_up", "int8", "depthwise", 0, 2, 24)
+    loop = arm_cycles.main_loop(TILES, kernel)
+    assert [instruction.kind for instruction in loop] == ["move", "load", "fma", "fma", "store", "branch"]
+    assert arm_cycles.analyse(kernel, CHIPS["cortex-x1"], loop, 3.0)["macs"] == 24
+    with pytest.raises(UserError, match="made_up: no inner loop with 3 multiplications"):
+        arm_cycles.main_loop(TILES, arm_cycles.Kernel("made_up", "int8", "depthwise", 0, 3, 24))
 
 
 def parsed(*lines: str) -> list[Any]:

@@ -71,7 +71,7 @@ def test_the_bytes_are_as_documented() -> None:
     content = encode(program)
     assert content[:8] == b"\x89ACM\r\n\x1a\n"
     version, checksum, size = struct.unpack_from("<IIQ", content, 8)
-    assert (version, checksum, size) == (1, zlib.crc32(content[16:]), len(content))
+    assert (version, checksum, size) == (2, zlib.crc32(content[16:]), len(content))
     assert len(content) % 64 == 0
     tensors, steps, first, last, in_rank, out_rank = struct.unpack_from("<6I", content, 24)
     assert (tensors, steps, first, last) == (len(program.tensors), len(program.steps), program.input, program.output)
@@ -117,7 +117,7 @@ def test_damage_is_found(where: str, tmp_path: Path) -> None:
     content = bytearray(encode(random_program(1)))
     content[{"magic": 0, "version": 8, "size": 17, "checksum": 12, "table": 300, "end": -1}[where]] ^= 4
     (tmp_path / "model.acm").write_bytes(content)
-    expected = {"magic": "is not a model file", "version": "has version 5 of the format, not 1"}.get(where, "is damaged")
+    expected = {"magic": "is not a model file", "version": "has version 6 of the format, not 2"}.get(where, "is damaged")
     with pytest.raises(UserError, match=expected):
         read_artifact(tmp_path / "model.acm")
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autocompress.kernels.core_model import FITTED, FITTED_X86, VERSION, _tiles, calibration, op_time_us, quantile, supports
+from autocompress.kernels.core_model import (
+    FITTED,
+    FITTED_X86,
+    VERSION,
+    _row_tiles,
+    _tiles,
+    calibration,
+    op_time_us,
+    quantile,
+    supports,
+)
 from autocompress.kernels.geometry import Geometry, KernelOp
 from autocompress.kernels.targets import Core, list_targets, load_target
 
@@ -242,6 +252,39 @@ def test_tiles_are_those_of_the_kernels(positions: int, copied: bool, widths: tu
     assert {width: count for width, count in _tiles(positions, copied, *widths) if count} == expected
 
 
+@deterministic
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([4, 8]))
+def test_row_tiles_are_those_of_the_depthwise_kernel(height: int, width: int, lanes: int) -> None:
+    # The loops of csrc/s8_depthwise_plane.h: rows that may be stored as whole tiles, in pairs and then one by one.
+    free_rows = height - ((lanes - 1) // width if width < lanes else 0)
+    pairs, row = 0, 0
+    while row + 2 <= free_rows:
+        pairs, row = pairs + 1, row + 2
+    singles = height - row
+    tiles = len(range(0, width, lanes))
+    assert _row_tiles(height, width, lanes) == (pairs, singles, tiles)
+    # A tile that runs over its row ends within the plane.
+    assert all((free - 1) * width + max(width, lanes) <= height * width for free in range(1, free_rows + 1))
+
+
+def test_depthwise_planes_of_int8_are_the_fast_ones() -> None:
+    def depthwise(side: int, window: int, stride: int, dilation: int = 1) -> Geometry:
+        return Geometry(
+            "depthwise", 96, 96, side, side, side // stride, side // stride,
+            (window, window), (stride, stride), (dilation, dilation), groups=96,
+        )  # fmt: skip
+
+    a72 = load_target("raspberry-pi4").core()
+    for side in (7, 14, 28, 56):
+        for core in (X1, load_target("host").core()):
+            assert time(depthwise(side, 3, 1), core=core) < 0.8 * time(depthwise(side, 3, 1, 2), core=core)
+            assert time(depthwise(side, 3, 1), core=core) < time(depthwise(side, 5, 1), core=core)
+            if side > 7:
+                assert time(depthwise(side, 3, 2), core=core) < time(depthwise(side, 3, 1), core=core)
+        # Without dot products there is one way for all windows; dilation only makes the padding wider.
+        assert time(depthwise(side, 3, 1), core=a72) > 0.85 * time(depthwise(side, 3, 1, 2), core=a72)
+
+
 def test_dense_blocks_of_zeros_cost_less_than_dense_weights_when_there_are_enough() -> None:
     for core in CORES:
         for structure, bits in (("block4x1", 32), ("block4x4", 8)):
@@ -288,6 +331,7 @@ def test_constants_are_those_of_the_published_score() -> None:
     assert result["pixel6_left_one_out"]["mean_abs_error"] <= 0.08
     assert result["pixel6_left_one_out"]["max_abs_error"] <= 0.20
     assert result["sparse_over_dense"]["max_abs_error"] <= 0.20
+    assert FITTED.depthwise == 1.0 and 0.6 <= result["published_depthwise"] <= 1.2
     assert result["host"]["rows"] > 400
     assert result["host"]["median_abs_error"] <= 0.15
     assert result["host"]["pairs_in_order"] >= 0.90

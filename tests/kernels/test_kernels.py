@@ -494,6 +494,55 @@ def test_convolution_equals_numpy(dtype: PackedDtype, structure: PackedStructure
 
 
 @st.composite
+def square_windows(draw: st.DrawFn) -> Layer:
+    """Windows of 3 x 3 and 5 x 5 with stride 1 and 2: planes of every width around those of the tiles, with any padding."""
+    side = draw(st.sampled_from([3, 5]))
+    stride = draw(st.sampled_from([1, 2]))
+    return Layer(
+        rows=draw(st.integers(1, 9)),
+        size=(draw(st.integers(1, 9)), draw(st.one_of(st.integers(1, 20), st.sampled_from([28, 33])))),
+        kernel=(side, side),
+        stride=(stride, stride),
+        padding=draw(st.tuples(*[st.integers(0, side)] * 4)),
+        activation=draw(st.sampled_from(["none", "relu", "clamp", "hardswish"])),
+        gap=draw(gaps),
+        seed=draw(seeds),
+    )
+
+
+@pytest.mark.parametrize(("dtype", "structure"), DEPTHWISE)
+@deterministic
+@given(spec=square_windows())
+def test_depthwise_of_square_windows_equals_numpy(dtype: PackedDtype, structure: Literal["depthwise"], spec: Layer) -> None:
+    case = layer_case(dtype, structure, spec)
+    case.check(filled(case), 0x55)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (4, 1)])
+@pytest.mark.parametrize(("code", "zero_point"), [(-128, 127), (-128, -128), (127, -128)])
+def test_the_largest_depthwise_sums_are_exact(window: int, stride: int, code: int, zero_point: int) -> None:
+    # Each sum is +-127 for every tap times the largest difference of codes: what 16 bits hold, and 24 of a float.
+    weight = np.full((4, window, window), 127)
+    weight[1] = -127
+    weight[2:, ::2] *= -1
+    x = np.full((4, 9, 10), code)
+    scale = np.array([2e-4, 1.5e-4, 1.1e-3, 0.9e-3]) / 2
+    packed = pack_depthwise_integer(weight, np.full(4, 0.25), scale, zero_point)
+    geometry = Layer(4, 4, kernel=(window, window), stride=(stride, stride), padding=(1, 2, 1, 2), groups=4)
+    call = layer(
+        packed,
+        pack_quads(x.reshape(4, -1).astype(np.int8)),
+        (9, 10),
+        stride=geometry.stride,
+        padding=geometry.padding,
+        y=Quantization(1.0, 3),
+    )
+    sums = convolve(x - zero_point, weight[:, None], geometry).reshape(4, -1)
+    assert abs(sums).max() == 127 * abs(code - zero_point) * window**2
+    np.testing.assert_array_equal(unpack_quads(run(call), 4), integer_outputs(sums, call, Quantization(1.0, 3), geometry))
+
+
+@st.composite
 def elementwise_specs(draw: st.DrawFn, op: Any) -> Op:
     lanes = (draw(st.integers(0, 3)), draw(st.integers(0, 3))) if op == "copy" else (0, 0)
     return Op(
@@ -608,6 +657,14 @@ SHAPES = (
     Layer(5, 3, (9, 11), (3, 3), (2, 2), padding=(0, 0, 1, 1), activation="elu", density=0.8),
     Layer(4, 6, (4, 5), (5, 2), (3, 1), (1, 2), (2, 1, 0, 1), groups=2, activation="tanh"),
     Layer(8, 8, (3, 3), (1, 1), (2, 2), activation="sigmoid", density=0.9),
+    # Depthwise planes: wide, narrow, of one column, of odd sizes; every stride of each window.
+    Layer(5, 5, (3, 12), (3, 3), padding=(1, 1, 1, 1), activation="clamp"),
+    Layer(8, 8, (7, 7), (5, 5), padding=(2, 2, 2, 2), activation="relu", gap=1),
+    Layer(6, 6, (4, 1), (3, 3), padding=(1, 1, 1, 1)),
+    Layer(3, 3, (7, 3), (3, 3), (2, 2), padding=(1, 1, 0, 0), activation="silu"),
+    Layer(4, 4, (5, 9), (5, 5), (2, 2), padding=(1, 1, 2, 2), activation="relu", gap=2),
+    Layer(7, 7, (1, 2), (5, 5), (2, 2), padding=(5, 5, 3, 0)),
+    Layer(4, 4, (9, 7), (3, 3), padding=(2, 2, 2, 2), dilation=(2, 2)),
     # Panels of a dense float kernel: of many tiles, and in two parts, the second of an odd number of inputs.
     Layer(6, 5, (1, 300), activation="relu", density=0.8),
     Layer(5, 261, (7, 7), activation="relu", density=0.1),

@@ -13,6 +13,7 @@ from autocompress.errors import UserError
 from autocompress.kernels.packing import (
     KERNELS,
     PackedStructure,
+    pack_depthwise_integer,
     pack_float,
     pack_integer,
     pack_quads,
@@ -110,6 +111,30 @@ def test_s8_dense_is_packed_as_its_file_says() -> None:
     ]
     assert packed.start.tolist() == [-2 * 15, -2 * 40, 0, 0]
     assert packed.scale.tolist() == [0.25, 0.25, 0, 0]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(rows=SIDES, height=st.integers(1, 5), width=st.integers(1, 9), seed=SEEDS)
+def test_unpack_inverts_pack_depthwise_integer(rows: int, height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.integers(-127, 128, (rows, height, width)), rng.standard_normal(rows)
+    packed = pack_depthwise_integer(weight, bias, 0.5, 7)
+    result, vector = unpack(packed)
+    np.testing.assert_array_equal(result, weight)
+    np.testing.assert_array_equal(vector, bias)
+    assert result.dtype == packed.weights.dtype == np.int8
+    assert packed.weights.size == -(-rows // 4) * 4 * height * -(-width // 4) * 4
+
+
+def test_s8_depthwise_is_packed_as_its_file_says() -> None:
+    weight = np.arange(1, 26).reshape(1, 5, 5) * np.array([1, -1, 2, -2, 3])[:, None, None]
+    packed = pack_depthwise_integer(weight, np.zeros(5), 0.5, x_zero_point=-3)
+    assert packed.weights.dtype == np.int8
+    quads = packed.weights.reshape(2, 5, 2, 4, 4)  # quad of rows, window row, window column / 4, row % 4, window column % 4
+    assert quads[0, 1, :, 3].tolist() == [[-12, -14, -16, -18], [-20, 0, 0, 0]]
+    assert quads[1, 4, :, 0].tolist() == [[63, 66, 69, 72], [75, 0, 0, 0]]
+    assert not quads[1, :, :, 1:].any()
+    assert packed.start.tolist() == [3 * 325, -3 * 325, 6 * 325, -6 * 325, 9 * 325, 0, 0, 0]
 
 
 def test_a_window_is_packed_position_by_position() -> None:
