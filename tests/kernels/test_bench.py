@@ -336,7 +336,7 @@ def checked_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lines_of(program: Path, jobs: str, folder: Path, *arguments: str) -> list[dict[str, object]]:
     (folder / "jobs").write_text(jobs)
     cpu = str(max(os.sched_getaffinity(0)))
-    words = arguments or (cpu, "65536", "0", "0", "1")
+    words = arguments or (cpu, "65536", "0", "0")
     told = subprocess.run([program, folder / "jobs", *words], check=True, capture_output=True, text=True)
     assert told.stderr == ""
     return [json.loads(line) for line in told.stdout.splitlines()]
@@ -412,6 +412,6 @@ def test_a_slow_clock_is_waited_for_once_then_told(tmp_path: Path) -> None:
 
 def test_a_cpu_that_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("")
-    words = [build(product="bench"), tmp_path / "jobs", "1023", "65536", "0", "0", "1"]
+    words = [build(product="bench"), tmp_path / "jobs", "1023", "65536", "0", "0"]
     told = subprocess.run(words, check=False, capture_output=True, text=True)
     assert told.returncode == 1 and "cannot be pinned to CPU 1023" in told.stderr
