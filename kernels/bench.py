@@ -97,8 +97,8 @@ class Outcome:
 def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settings, update: Update) -> Outcome:
     """Measure the rows of these keys that are not measured yet (or are unsteady), in this order, in rounds.
 
-    Noise only makes things slower, so a row's figure is that of its fastest round. All rows are timed in two rounds. Those that are
-    unsteady, or whose two fastest steady rounds differ by more than AGREEMENT, are timed again in the next one. A round that
+    Noise only makes things slower, so a row's figure is that of its fastest round. All rows are timed in two rounds. Those that
+    are unsteady, or whose two fastest steady rounds differ by more than AGREEMENT, are timed again in the next one. A round that
     settles or improves less than a tenth of its rows is the last one.
 
     Every row is in the file of measured rows (`table.measured_path`) as soon as it is measured: the next call goes on from

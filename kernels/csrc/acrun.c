@@ -1,9 +1,9 @@
-/* acrun MODEL [INPUT OUTPUT] [--profile] [--repeat N] [--cpu N] [--sentinel NS] [--json]: run a model file, and time it.
+/* acrun MODEL [INPUT OUTPUT] [--profile] [--repeat N] [--cpu N] [--json]: run a model file, and time it.
  *
  * INPUT holds the floats of one sample, little-endian, planar; OUTPUT is written likewise. Without them the input is 0.5 everywhere.
  * After one run that is not counted, the network is run N times (1 by default): the median is printed, with the 10th and 90th
- * percentile. Beside each run the sentinel (sentinel.h) tells how fast the CPU is: a run waits a little while it is slow, and runs
- * count as samples of a row do (bench.c), the sentinel's fastest being NS at most. --profile runs the network N times more and times
+ * percentile. Beside each run the sentinel (sentinel.h) tells how fast the CPU is: a run waits while it is slow, for a run's time at most, and runs
+ * count as samples of a row do (bench.c). --profile runs the network N times more and times
  * every step; the clock is read around each, which takes about 0.05 us a step. A neighbour that comes and goes within a run is
  * seen in some steps and not in others, so a step is its own sentinel: those of its times count which are at most 3 % above their 5th
  * percentile.
@@ -28,7 +28,6 @@
 
 #define MOST_REPEATS 1000000
 #define MOST_TIMES ((int64_t)1 << 26)
-#define WAIT_NS 2e6 /* for a fast sentinel, before a run */
 #define STEADY 1.03 /* times of a step that count, over their 5th percentile */
 
 static _Noreturn void fail(const char *message, const char *what) {
@@ -110,15 +109,13 @@ int main(int argc, char **argv) {
       repeat = number(argv[++i], 1, MOST_REPEATS, "--repeat");
     else if (strcmp(argv[i], "--cpu") == 0)
       cpu = number(argv[++i], 0, CPU_SETSIZE - 1, "--cpu");
-    else if (strcmp(argv[i], "--sentinel") == 0)
-      fastest = (double)number(argv[++i], 1, 1000000000, "--sentinel");
     else if (given < 3 && strncmp(argv[i], "--", 2) != 0)
       files[given++] = argv[i];
     else
       fail("do not understand ", argv[i]);
   }
   if (given != 1 && given != 3)
-    fail("usage: acrun MODEL [INPUT OUTPUT] [--profile] [--repeat N] [--cpu N] [--sentinel NS] [--json]", "");
+    fail("usage: acrun MODEL [INPUT OUTPUT] [--profile] [--repeat N] [--cpu N] [--json]", "");
   if (cpu >= 0) {
     cpu_set_t only;
     CPU_ZERO(&only);
@@ -141,9 +138,10 @@ int main(int argc, char **argv) {
 
   memcpy(input, source, (size_t)inputs * sizeof *input);
   ac_run(model, input, output);
+  double time = 0.0; /* of the last run */
   for (int64_t n = 0; n < repeat; n++) {
     memcpy(input, source, (size_t)inputs * sizeof *input); /* as an app that has just made it */
-    const double end = ac_now_ns() + WAIT_NS;
+    const double end = ac_now_ns() + time;
     double before;
     do {
       before = ac_sentinel_ns();
@@ -152,7 +150,8 @@ int main(int argc, char **argv) {
     const int64_t interruptions = ac_interruptions();
     const double start = ac_now_ns();
     ac_run(model, input, output);
-    const double time = ac_now_ns() - start, after = ac_sentinel_ns();
+    time = ac_now_ns() - start;
+    const double after = ac_sentinel_ns();
     if (after < fastest) fastest = after;
     const double clock = ac_interruptions() != interruptions ? AC_INTERRUPTED : after > before ? after : before;
     runs[n] = (ac_sample){time * 1e-3, clock};
