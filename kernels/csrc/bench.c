@@ -13,6 +13,7 @@
  *   - weights were last read one inference ago, and other weights since: calls go round copies of all that a kernel reads and
  *     writes, which together take at least CACHE bytes (twice the L2 cache), so that weights and outputs come from beyond L2;
  *   - the input was written just before by another op: each input is written again before the clock starts;
+ *   - every copy has zeros at other places: a CPU that saw the same ones just before would foresee a sparse kernel's branches;
  *   - scratch is one for all ops of a network: there is one copy.
  * A call that is too short for the clock is timed together with the calls on the following copies.
  *
@@ -86,23 +87,25 @@ typedef struct {
   const ac_kernel *kernel;
   ac_problem problem;
   int32_t *counts, *indices, *offsets;
-  int64_t blocks, copies, set_bytes;
+  double zeros;
+  int64_t groups, blocks, copies, set_bytes;
   ac_lengths lengths;
   char *arena;
   set *sets;
   void *scratch, *source;
 } job;
 
-/* Which blocks a sparse matrix keeps: exactly the wanted share of those that its groups allow, at random places. */
-static void choose_blocks(job *j, double zeros, int64_t groups) {
+/* Which blocks a sparse matrix keeps: exactly the wanted share of those that its groups allow, at random places, others each time. */
+static void choose_blocks(job *j) {
   const ac_problem *p = &j->problem;
   const int64_t br = j->kernel->block_rows, bc = j->kernel->block_columns;
   const int64_t rows = (p->rows + 3) / 4 * 4 / br, columns = (p->columns + bc - 1) / bc;
   const int64_t window = p->kernel_height * p->kernel_width, total = rows * columns * window;
   if (total >= LARGEST) fail("a job is too large", "");
-  j->counts = allocate(rows * (int64_t)sizeof(int32_t));
-  j->indices = allocate(total * (int64_t)sizeof(int32_t));
-  const int64_t group_rows = (p->rows + groups - 1) / groups, group_columns = (p->columns + groups - 1) / groups;
+  if (j->counts == NULL) j->counts = allocate(rows * (int64_t)sizeof(int32_t));
+  if (j->indices == NULL) j->indices = allocate(total * (int64_t)sizeof(int32_t));
+  j->blocks = 0;
+  const int64_t group_rows = (p->rows + j->groups - 1) / j->groups, group_columns = (p->columns + j->groups - 1) / j->groups;
   int64_t left = 0, wanted = -1;
   for (int pass = 0; pass < 2; pass++) {
     for (int64_t r = 0; r < rows; r++) {
@@ -123,7 +126,7 @@ static void choose_blocks(job *j, double zeros, int64_t groups) {
           }
         }
     }
-    if (pass == 0) wanted = (int64_t)llround((double)left * (1.0 - zeros));
+    if (pass == 0) wanted = (int64_t)llround((double)left * (1.0 - j->zeros));
   }
 }
 
@@ -138,7 +141,7 @@ static void choose_elements(job *j) {
 }
 
 /* Parse a line; NULL, or what is wrong with it. */
-static const char *read_job(char *line, job *j, double *zeros, int64_t *groups) {
+static const char *read_job(char *line, job *j) {
   memset(j, 0, sizeof *j);
   char *word = strtok(line, " \n");
   j->kernel = word ? ac_find(word) : NULL;
@@ -149,14 +152,14 @@ static const char *read_job(char *line, job *j, double *zeros, int64_t *groups) 
     char *end;
     word = strtok(NULL, " \n");
     if (word == NULL) return "too few numbers";
-    if (i == -2) *zeros = strtod(word, &end);
-    else if (i == -1) *groups = strtoll(word, &end, 10);
+    if (i == -2) j->zeros = strtod(word, &end);
+    else if (i == -1) j->groups = strtoll(word, &end, 10);
     else if (i < INTEGERS) integers[i] = strtoll(word, &end, 10);
     else reals[i - INTEGERS] = strtof(word, &end);
     if (*end != 0) return "not a number";
   }
   if (strtok(NULL, " \n") != NULL) return "too many numbers";
-  if (!(*zeros >= 0.0 && *zeros < 1.0) || *groups < 1) return "zeros or groups out of range";
+  if (!(j->zeros >= 0.0 && j->zeros < 1.0) || j->groups < 1) return "zeros or groups out of range";
   return ac_validate_sizes(j->kernel, &j->problem);
 }
 
@@ -206,6 +209,10 @@ static const char *make_sets(job *j, int64_t cache) {
     if (n->bias) memset((void *)p->bias, 0, (size_t)n->bias);
     for (int64_t r = 0; r < n->scale / 4; r++) ((float *)p->scale)[r] = 1e-4f;
     if (n->start) memset((void *)p->start, 0, (size_t)n->start);
+    if (k->sparse && i > 0) {
+      choose_blocks(j);
+      ac_offsets(k, &j->problem, j->indices, j->blocks, j->offsets);
+    }
     if (n->counts) memcpy((void *)p->counts, j->counts, (size_t)n->counts);
     if (offsets) memcpy((void *)p->offsets, j->offsets, (size_t)offsets);
     if (n->y) memset(s->y, 0, (size_t)n->y);
@@ -313,10 +320,8 @@ int main(int argc, char **argv) {
   char line[4096];
   for (int64_t number = 0; fgets(line, sizeof line, file) != NULL; number++) {
     job j;
-    double zeros = 0.0;
-    int64_t groups = 1;
-    const char *wrong = read_job(line, &j, &zeros, &groups);
-    if (wrong == NULL && j.kernel->sparse) choose_blocks(&j, zeros, groups);
+    const char *wrong = read_job(line, &j);
+    if (wrong == NULL && j.kernel->sparse) choose_blocks(&j);
     if (wrong == NULL && j.kernel->op == AC_GATHER) choose_elements(&j);
     if (wrong == NULL) wrong = make_sets(&j, cache);
     if (wrong != NULL) printf("{\"job\": %lld, \"error\": \"%s\"}\n", (long long)number, wrong);
