@@ -327,10 +327,8 @@ def report(plans: Sequence[Scored], console: Console) -> dict[str, Any]:
     return {
         "scores": scores,
         "line": {"intercept_ms": line.intercept_ms, "slope": line.slope, "fitted_on": sorted({plan.network for plan in fitted})},
-        "rounds": {
-            rank: {"median": spread["median"], "p95": spread["p95"]}
-            for rank, spread in (("second", second), ("slowest", slowest))
-        },
+        "second_round": {"median": second["median"], "p95": second["p95"]},
+        "slowest_round": {"median": slowest["median"], "p95": slowest["p95"]},
         "plans_unsteady": unsteady,
         "plans": [
             {
