@@ -88,7 +88,7 @@ ERROR = 1e-3
 CORRELATION, NOISE = 0.9, 1.1
 SIZE, PICTURES = 224, 8
 #: Runs that count in a turn, and the fewest turns.
-RUNS, TURNS = 4, 5
+RUNS, TURNS = 3, 5
 
 
 def settled(model: torch.nn.Module) -> torch.nn.Module:
