@@ -230,9 +230,7 @@ class Scored:
         return line.ms(self.sum_ms * 1e3) / self.ms - 1
 
 
-def timed_round(path: Path, subject: Subject, plan: Plan, table: LatencyTable) -> Round:
-    repeat = max(FEWEST, round(ROUND_MS / subject.latency(table)(plan).ms))
-    network = subject.network
+def timed_round(path: Path, network: Network, repeat: int, table: LatencyTable) -> Round:
     inputs = np.random.default_rng(0).standard_normal((1, *network.shapes[INPUT])).astype(np.float32)
     shape = network.shapes[network.output]
     done = run_on_device(table.target, table.core, path, inputs, shape, repeat=repeat, rounds=1)
@@ -248,12 +246,16 @@ def time_plans(subjects: Mapping[str, Subject], count: int, rounds: int, table: 
         paths = {key: Path(folder) / f"{key[0]}-{key[1]}.acm" for key in plans}
         for (name, seed), plan in track(plans.items(), "networks", console=console):
             write_artifact(program(subjects[name].candidate(plan)), paths[name, seed])
+        repeats = {
+            (name, seed): max(FEWEST, round(ROUND_MS / subjects[name].latency(table)(plan).ms))
+            for (name, seed), plan in plans.items()
+        }
         for number in range(MOST_ROUNDS):
             lacking = [key for key in plans if number < rounds or not rounds_agree(found[key])]
             if not lacking:
                 break
             for key in track(lacking, f"round {number + 1}", console=console):
-                found[key].append(timed_round(paths[key], subjects[key[0]], plans[key], table))
+                found[key].append(timed_round(paths[key], subjects[key[0]].network, repeats[key], table))
     return [scored(name, subjects[name], plan, found[name, seed], table) for (name, seed), plan in plans.items()]
 
 
