@@ -69,8 +69,8 @@ RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "ta
 LOYAL, PRUNED = 0.75, 0.3
 MAIN_BITS = (8, 8, 16, 32)
 TITLE = "error of the sum of rows, and of the fitted line: median, 95th percentile, bias"
-#: Plans of each network; rounds at least, and at most for Plans whose rounds disagree.
-PLANS, ROUNDS, MOST_ROUNDS = 10, 3, 10
+#: Plans of each network, and rounds at most.
+PLANS, MOST_ROUNDS = 10, 10
 #: Milliseconds of runs in a round, and the fewest runs.
 ROUND_MS, FEWEST = 200.0, 20
 
@@ -238,8 +238,8 @@ def timed_round(path: Path, network: Network, repeat: int, table: LatencyTable) 
     return done.timed
 
 
-def time_plans(subjects: Mapping[str, Subject], count: int, rounds: int, table: LatencyTable, console: Console) -> list[Scored]:
-    """Every Plan in rounds, one round of all Plans after the other."""
+def time_plans(subjects: Mapping[str, Subject], count: int, table: LatencyTable, console: Console) -> list[Scored]:
+    """Every Plan in rounds, one round of all Plans after the other, until its two fastest agree."""
     plans = {(name, seed): subject.plan(seed) for name, subject in subjects.items() for seed in range(count)}
     found: dict[tuple[str, int], list[Round]] = {key: [] for key in plans}
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
@@ -251,7 +251,7 @@ def time_plans(subjects: Mapping[str, Subject], count: int, rounds: int, table: 
             for (name, seed), plan in plans.items()
         }
         for number in range(MOST_ROUNDS):
-            lacking = [key for key in plans if number < rounds or not rounds_agree(found[key])]
+            lacking = [key for key in plans if not rounds_agree(found[key])]
             if not lacking:
                 break
             for key in track(lacking, f"round {number + 1}", console=console):
@@ -367,11 +367,11 @@ def main() -> None:
         parser.error("two Plans are no result: leave out --write, or smoke")
     console, begin = Console(), time.monotonic()
     torch.set_num_threads(1)
-    count, rounds = (2, 2) if smoke else (PLANS, ROUNDS)
+    count = 2 if smoke else PLANS
     subjects = {name: Subject.of(name) for name in (["fashion-mnist"] if smoke else NETWORKS)}
     keys = needed(list(subjects.values()), count)
     table = measure_rows(keys, arguments.tries, console)
-    plans = time_plans(subjects, count, rounds, table, console)
+    plans = time_plans(subjects, count, table, console)
     value = report(plans, console)
     seconds = round(time.monotonic() - begin)
     console.print(f"{seconds} s")
