@@ -1,10 +1,13 @@
-"""A machine that does nothing else while something is timed: shared by the benchmarks that compare runtimes."""
+"""A machine that does nothing else while something is timed, and what counts when others use it all the same: shared by the
+benchmarks that compare runtimes."""
 
 from __future__ import annotations
 
 import os
 import platform
+import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from autocompress.errors import UserError
@@ -56,6 +59,11 @@ def begin(busy: bool) -> Load:
         )
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     return Load()
+
+
+def fastest_round(rounds: Sequence[Sequence[float]]) -> float:
+    """The time that counts of runs in rounds: noise only makes things slower, so it is the median of the fastest round."""
+    return min(statistics.median(one) for one in rounds)
 
 
 def require_idle(others: float) -> None:

@@ -4,7 +4,8 @@
 
 Layers: all 1x1 convolutions with stride 1 of three networks, distinct ones, each with a fused ReLU. Every runtime computes the
 same layer, in a model of that layer alone, from the same numbers; outputs are compared before anything is timed. One thread on
-one pinned core, in one process. The runtimes take turns, in passes of a few calls; a row's ratio is one of medians.
+one pinned core, in one process. The runtimes take turns, in passes of a few calls. Noise only makes things slower: the time of a
+runtime is the median of its fastest pass, as for rows in docs/bench.md, and a ratio is one of such times.
 
 Memory is as in a network: passes go round models with weights and activations of their own, which take together at least
 twice the L2 cache, and a model's input is written again just before its call, outside of the clock.
@@ -77,7 +78,7 @@ WAYS: dict[Dtype, tuple[str, ...]] = {
 }
 OURS = "autocompress"
 LEVEL_2 = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-FEWEST_MODELS = 4
+FEWEST_MODELS, FEWEST_PASSES = 4, 5
 BLOCK = 8  #: channels of ONNX Runtime's blocked layout with AVX2; a machine where it is another one is refused by the comparison
 
 
@@ -262,23 +263,28 @@ def time_layer(dtype: Dtype, shape: tuple[int, int, int], seconds: float, cache:
     inexact = [way for way, error in wrong.items() if error > (1e-4 if dtype == "fp32" else 1)]
     if set(inexact) - {"ort-u8", "ort-u8-nchw"}:
         raise UserError(f"{dtype} {shape}: {', '.join(inexact)} compute something else. Nothing to compare: report this.")
-    times: dict[str, list[float]] = {way: [] for way in models}
+    times: dict[str, list[list[float]]] = {way: [] for way in models}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[OURS]) < 5 * count:
+    while time.perf_counter() < end or len(times[OURS]) < FEWEST_PASSES:
         for way, own in models.items():
+            one_pass = []
             for model in own:
                 model.write()
                 start = time.perf_counter_ns()
                 model.run()
-                times[way].append((time.perf_counter_ns() - start) / 1e3)
+                one_pass.append((time.perf_counter_ns() - start) / 1e3)
+            times[way].append(one_pass)
     return {
         "dtype": dtype,
         "in_channels": inputs,
         "out_channels": outputs,
         "pixels": side * side,
         "models": count,
-        "us": {way: [round(q, 2) for q in np.percentile(own, (10, 50, 90))] for way, own in times.items()},
-        "halves_us": {way: [statistics.median(own[half::2]) for half in (0, 1)] for way, own in times.items()},
+        "us": {way: round(idle.fastest_round(own), 2) for way, own in times.items()},
+        "all_calls_us": {
+            way: [round(q, 2) for q in np.percentile(np.concatenate(own), (10, 50, 90))] for way, own in times.items()
+        },
+        "halves_us": {way: [idle.fastest_round(own[half::2]) for half in (0, 1)] for way, own in times.items()},
         "wrong": inexact,
         "code_difference" if dtype == "int8" else "relative_error": {way: round(error, 7) for way, error in wrong.items()},
     }
@@ -290,7 +296,7 @@ def ratio(us: Mapping[str, float], call_us: Mapping[str, float], peers: Sequence
 
 
 def summary(rows: Sequence[Mapping[str, Any]], call_us: Mapping[str, float]) -> dict[str, Any]:
-    """Geometric means over rows of one type, and those of every second sample by itself as their spread."""
+    """Geometric means over rows of one type, and those of every second pass by itself as their spread."""
     nothing = dict.fromkeys(call_us, 0.0)
 
     def mean(
@@ -299,8 +305,8 @@ def summary(rows: Sequence[Mapping[str, Any]], call_us: Mapping[str, float]) -> 
         each = [({way: pick(row, way) for way in row["us"]}, peers(row)) for row in rows]
         return round(statistics.geometric_mean([ratio(us, call_us if net else nothing, who) for us, who in each]), 3)
 
-    def median(row: Mapping[str, Any], way: str) -> float:
-        return float(row["us"][way][1])
+    def figure(row: Mapping[str, Any], way: str) -> float:
+        return float(row["us"][way])
 
     def every(row: Mapping[str, Any]) -> list[str]:
         return [way for way in row["us"] if way != OURS]
@@ -310,11 +316,11 @@ def summary(rows: Sequence[Mapping[str, Any]], call_us: Mapping[str, float]) -> 
 
     return {
         "layers": len(rows),
-        "against_best": mean(median, every, False),
-        "against_best_right": mean(median, right, False),
+        "against_best": mean(figure, every, False),
+        "against_best_right": mean(figure, right, False),
         "halves": [mean(lambda row, way, half=half: row["halves_us"][way][half], every, False) for half in (0, 1)],
-        "net": {"against_best": mean(median, every, True), "against_best_right": mean(median, right, True)},
-        "against": {way: mean(median, lambda row, way=way: [way], False) for way in every(rows[0])},
+        "net": {"against_best": mean(figure, every, True), "against_best_right": mean(figure, right, True)},
+        "against": {way: mean(figure, lambda row, way=way: [way], False) for way in every(rows[0])},
     }
 
 
@@ -344,17 +350,17 @@ def main() -> None:
     }
     for dtype in (arguments.dtype,) if arguments.dtype else WAYS:
         tiny = time_layer(dtype, (8, 8, 1), arguments.seconds, cache // 100)
-        call_us = {way: us[1] for way, us in tiny["us"].items()}
+        call_us = tiny["us"]
         rows = []
         for shape in shapes:
             row = time_layer(dtype, shape, arguments.seconds, cache)
             rows.append(row)
-            medians = {way: us[1] for way, us in row["us"].items()}
-            best = min((way for way in medians if way != OURS), key=medians.__getitem__)
+            us = row["us"]
+            best = min((way for way in us if way != OURS), key=us.__getitem__)
             print(
                 f"{dtype} {shape[0]:4} -> {shape[1]:4}, {shape[2]:3} x {shape[2]:3}: "
-                + ", ".join(f"{way} {us:.0f}" for way, us in medians.items())
-                + f" us; {medians[best] / medians[OURS]:.2f} x {best}",
+                + ", ".join(f"{way} {each:.0f}" for way, each in us.items())
+                + f" us; {us[best] / us[OURS]:.2f} x {best}",
                 flush=True,
             )
         networks = {

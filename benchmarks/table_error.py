@@ -6,9 +6,8 @@
 Ten Plans of each network: every Layer gets an Option of the Space at random, mostly in one data type, and some Groups lose
 channels. Weights are pruned by magnitude and are random but for the built-in tasks', since times depend on structure and not on
 values. First those rows of just these Plans that the host's table lacks are measured, as `autocompress bench` does. Then the
-Plans run as model.acm in the C runtime on the same CPU, in rounds of all Plans one after the other, so that a machine that
-drifts shows as spread. The time of a Plan is the median of its rounds; rounds beside a slower clock than the best do not count,
-as for rows.
+Plans run as model.acm in the C runtime on the same CPU, in rounds of all Plans one after the other. As for rows, the time of a
+Plan is that of its fastest round, and Plans whose two fastest rounds differ by more than 3 % run in more of them.
 
 Errors are those of the plain sum of the rows, and of the end-to-end line (a + b x sum) that is fitted on two of the networks and
 scored on the two that were kept aside. With --write the result goes to results/benchmarks/table_error.json, which belongs to the
@@ -23,6 +22,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 import types
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +49,8 @@ from autocompress.kernels.bench import Settings, Update, measure
 from autocompress.kernels.devices import this_machine
 from autocompress.kernels.jobs import has_kernel
 from autocompress.kernels.line import Line, fit_line
-from autocompress.kernels.remote import StepTiming, run_on_device
-from autocompress.kernels.table import TOLERANCE, LatencyTable, RowKey, unsteady_keys
+from autocompress.kernels.remote import Round, fastest_round, rounds_agree, run_on_device
+from autocompress.kernels.table import LatencyTable, RowKey, unsteady_keys
 from autocompress.kernels.targets import load_target
 from autocompress.kernels.toolchain import kernels_hash
 from autocompress.spaces.capture import capture
@@ -69,12 +69,10 @@ RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "ta
 LOYAL, PRUNED = 0.75, 0.3
 MAIN_BITS = (8, 8, 16, 32)
 TITLE = "error of the sum of rows, and of the fitted line: median, 95th percentile, bias"
-#: Plans of each network; rounds in which each is timed, and rounds more where too few were at the full clock.
-PLANS, ROUNDS, MORE_ROUNDS = 10, 5, 5
+#: Plans of each network, and rounds at most.
+PLANS, MOST_ROUNDS = 10, 10
 #: Milliseconds of runs in a round, and the fewest runs.
-ROUND_MS, FEWEST = 150.0, 11
-#: How often rows beside an unsteady clock are measured again.
-PASSES = 3
+ROUND_MS, FEWEST = 200.0, 20
 
 
 def timm_model(name: str) -> torch.nn.Module:
@@ -189,15 +187,14 @@ def needed(subjects: Sequence[Subject], count: int) -> list[RowKey]:
 
 
 def measure_rows(keys: Sequence[RowKey], tries: int, console: Console) -> LatencyTable:
-    """The host's table with all these rows measured, again where the clock was unsteady."""
+    """The host's table with all these rows measured."""
     target = load_target("host")
     with Progress(console=console) as progress:
-        for _ in range(PASSES):
-            task = progress.add_task("rows", total=None)
-            done = measure(target, target.core(), keys, Settings(tries=tries), _updating(progress, task))
-            console.print(f"{done.measured} rows measured, {done.present} there before, {done.unsteady} unsteady in all")
-            if done.refused or done.missing:
-                raise SystemExit(f"rows that cannot be measured: {done.refused} {done.missing}")
+        task = progress.add_task("rows", total=None)
+        done = measure(target, target.core(), keys, Settings(tries=tries), _updating(progress, task))
+    console.print(f"{done.measured} rows measured, {done.present} there before, {done.unsteady} unsteady in all")
+    if done.refused or done.missing:
+        raise SystemExit(f"rows that cannot be measured: {done.refused} {done.missing}")
     return LatencyTable.for_target(target)
 
 
@@ -206,22 +203,14 @@ def _updating(progress: Progress, task: TaskID) -> Update:
 
 
 @dataclass(frozen=True)
-class Round:
-    """One timing of a Plan: microseconds of a run, the sentinel beside it in ns, and the times of the steps."""
-
-    microseconds: float
-    sentinel_ns: float
-    steps: tuple[StepTiming, ...]
-
-
-@dataclass(frozen=True)
 class Scored:
     """A Plan's sum of rows beside its time from end to end.
 
     Attributes:
         plan: hash of the Plan.
-        ms, low_ms, high_ms: median of the rounds that count, the fastest and the slowest of them.
-        rounds, steady: how many there were, and how many of them count since the clock was at its best.
+        ms: of the fastest round; second_ms, slowest_ms: of the second fastest and of the slowest.
+        rounds: how many there were.
+        steady: whether the two fastest agree.
         sum_ms: of the rows.
         ops: times of the ops, measured and predicted.
     """
@@ -229,10 +218,10 @@ class Scored:
     network: str
     plan: str
     ms: float
-    low_ms: float
-    high_ms: float
+    second_ms: float
+    slowest_ms: float
     rounds: int
-    steady: int
+    steady: bool
     sum_ms: float
     ops: tuple[OpRow, ...]
 
@@ -241,51 +230,45 @@ class Scored:
         return line.ms(self.sum_ms * 1e3) / self.ms - 1
 
 
-def timed_round(path: Path, subject: Subject, plan: Plan, table: LatencyTable) -> Round:
-    repeat = max(FEWEST, round(ROUND_MS / subject.latency(table)(plan).ms))
-    network = subject.network
+def timed_round(path: Path, network: Network, repeat: int, table: LatencyTable) -> Round:
     inputs = np.random.default_rng(0).standard_normal((1, *network.shapes[INPUT])).astype(np.float32)
-    done = run_on_device(table.target, table.core, path, inputs, network.shapes[network.output], repeat=repeat)
-    assert done.whole is not None
-    return Round(done.whole.microseconds, done.whole.sentinel_ns, done.steps)
+    shape = network.shapes[network.output]
+    done = run_on_device(table.target, table.core, path, inputs, shape, repeat=repeat, rounds=1)
+    assert done.timed is not None
+    return done.timed
 
 
-def steady_rounds(rounds: Sequence[Round], fastest_ns: float) -> list[Round]:
-    return [one for one in rounds if one.sentinel_ns <= TOLERANCE * fastest_ns]
-
-
-def time_plans(subjects: Mapping[str, Subject], count: int, rounds: int, table: LatencyTable, console: Console) -> list[Scored]:
-    """Every Plan in rounds, one round of all Plans after the other."""
+def time_plans(subjects: Mapping[str, Subject], count: int, table: LatencyTable, console: Console) -> list[Scored]:
+    """Every Plan in rounds, one round of all Plans after the other, until its two fastest agree."""
     plans = {(name, seed): subject.plan(seed) for name, subject in subjects.items() for seed in range(count)}
     found: dict[tuple[str, int], list[Round]] = {key: [] for key in plans}
-    fastest = math.inf
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         paths = {key: Path(folder) / f"{key[0]}-{key[1]}.acm" for key in plans}
         for (name, seed), plan in track(plans.items(), "networks", console=console):
             write_artifact(program(subjects[name].candidate(plan)), paths[name, seed])
-        for number in range(rounds + MORE_ROUNDS):
-            lacking = [key for key in plans if number < rounds or len(steady_rounds(found[key], fastest)) <= rounds // 2]
+        repeats = {
+            (name, seed): max(FEWEST, round(ROUND_MS / subjects[name].latency(table)(plan).ms))
+            for (name, seed), plan in plans.items()
+        }
+        for number in range(MOST_ROUNDS):
+            lacking = [key for key in plans if not rounds_agree(found[key])]
+            if not lacking:
+                break
             for key in track(lacking, f"round {number + 1}", console=console):
-                found[key].append(timed_round(paths[key], subjects[key[0]], plans[key], table))
-                fastest = min(fastest, found[key][-1].sentinel_ns)
-    return [scored(name, subjects[name], plan, found[name, seed], fastest, table) for (name, seed), plan in plans.items()]
+                found[key].append(timed_round(paths[key], subjects[key[0]].network, repeats[key], table))
+    return [scored(name, subjects[name], plan, found[name, seed], table) for (name, seed), plan in plans.items()]
 
 
-def scored(name: str, subject: Subject, plan: Plan, rounds: Sequence[Round], fastest_ns: float, table: LatencyTable) -> Scored:
-    """A Plan without any steady round is scored on all of them, and its record says so."""
-    steady = steady_rounds(rounds, fastest_ns)
-    counted = steady or rounds
-    times = [one.microseconds for one in counted]
-    steps = [
-        StepTiming(same[0].name, same[0].kernel, float(np.median([step.microseconds for step in same])))
-        for same in zip(*(one.steps for one in counted), strict=True)
-    ]
+def scored(name: str, subject: Subject, plan: Plan, rounds: Sequence[Round], table: LatencyTable) -> Scored:
+    """A Plan that ran in at least two rounds."""
+    best = fastest_round(rounds)
     told = subject.latency(table)(plan)
     if any(op.source != "measured" for op in told.ops):
         raise SystemExit(f"a Plan of {name} needs rows that are not measured.")
-    ms = (float(np.median(times)) / 1e3, min(times) / 1e3, max(times) / 1e3)
+    times = sorted(fastest_round([one]).whole.microseconds / 1e3 for one in rounds)
     total = math.fsum(op.median for op in told.ops) / 1e3
-    return Scored(name, plan.key, *ms, len(rounds), len(steady), total, op_rows(steps, told.ops))
+    ms = (best.whole.microseconds / 1e3, times[1], times[-1])
+    return Scored(name, plan.key, *ms, len(rounds), rounds_agree(rounds), total, op_rows(best.steps, told.ops))
 
 
 def figures(errors: Sequence[float]) -> dict[str, float]:
@@ -333,14 +316,21 @@ def report(plans: Sequence[Scored], console: Console) -> dict[str, Any]:
         shown.add_row(name, str(len(mine)), *columns, f"{min(times):.2f} to {max(times):.2f}")
     console.print(shown)
     console.print(f"line: {line.intercept_ms * 1e3:.1f} us + {line.slope:.4f} x sum")
-    spreads = figures([plan.high_ms / plan.low_ms - 1 for plan in plans])
-    unsteady = sum(plan.steady == 0 for plan in plans)
-    console.print(f"spread of a Plan's rounds: median {spreads['median']:.1%}, 95th percentile {spreads['p95']:.1%}")
-    console.print(f"{unsteady} Plans without a round at the full clock")
+    second, slowest = (
+        figures([each / plan.ms - 1 for plan, each in zip(plans, times, strict=True)])
+        for times in ([plan.second_ms for plan in plans], [plan.slowest_ms for plan in plans])
+    )
+    unsteady = sum(not plan.steady for plan in plans)
+    for rank, spread in (("second fastest", second), ("slowest", slowest)):
+        console.print(
+            f"{rank} round of a Plan: median {spread['median']:.1%} above its time, 95th percentile {spread['p95']:.1%}"
+        )
+    console.print(f"{unsteady} Plans whose two fastest rounds disagree")
     return {
         "scores": scores,
         "line": {"intercept_ms": line.intercept_ms, "slope": line.slope, "fitted_on": sorted({plan.network for plan in fitted})},
-        "spread": {"median": spreads["median"], "p95": spreads["p95"]},
+        "second_round": {"median": second["median"], "p95": second["p95"]},
+        "slowest_round": {"median": slowest["median"], "p95": slowest["p95"]},
         "plans_unsteady": unsteady,
         "plans": [
             {
@@ -348,7 +338,7 @@ def report(plans: Sequence[Scored], console: Console) -> dict[str, Any]:
                 "plan": plan.plan,
                 "rounds": plan.rounds,
                 "steady": plan.steady,
-                **{name: round(getattr(plan, name), 5) for name in ("sum_ms", "ms", "low_ms", "high_ms")},
+                **{name: round(getattr(plan, name), 5) for name in ("sum_ms", "ms", "second_ms", "slowest_ms")},
             }
             for plan in plans
         ],
@@ -370,19 +360,21 @@ def main() -> None:
     parser.add_argument("size", nargs="?", choices=["all", "smoke"], default="all")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     parser.add_argument("--kernels", action="store_true", help="show the differences by kernel")
-    parser.add_argument("--tries", type=int, default=3, help="as for autocompress bench")
+    parser.add_argument("--tries", type=int, default=6, help="as for autocompress bench")
     arguments = parser.parse_args()
     smoke = arguments.size == "smoke"
     if smoke and arguments.write:
         parser.error("two Plans are no result: leave out --write, or smoke")
-    console = Console()
+    console, begin = Console(), time.monotonic()
     torch.set_num_threads(1)
-    count, rounds = (2, 2) if smoke else (PLANS, ROUNDS)
+    count = 2 if smoke else PLANS
     subjects = {name: Subject.of(name) for name in (["fashion-mnist"] if smoke else NETWORKS)}
     keys = needed(list(subjects.values()), count)
     table = measure_rows(keys, arguments.tries, console)
-    plans = time_plans(subjects, count, rounds, table, console)
+    plans = time_plans(subjects, count, table, console)
     value = report(plans, console)
+    seconds = round(time.monotonic() - begin)
+    console.print(f"{seconds} s")
     if arguments.kernels:
         show_kernels(plans, console)
     if arguments.write:
@@ -393,6 +385,7 @@ def main() -> None:
             "kernels": kernels_hash(),
             "rows": len(keys),
             "rows_unsteady": unsteady,
+            "seconds": seconds,
         }
         shares = {name: by_kernel([plan for plan in plans if plan.network == name]) for name in subjects}
         write_json(RESULT, {**about, **value, "shares_by_kernel": shares})

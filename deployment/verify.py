@@ -57,6 +57,7 @@ class Verification:
         measured_ms, measured_low_ms, measured_high_ms: of a run from end to end; None when nothing was timed.
         predicted_ms, predicted_low_ms, predicted_high_ms, source: as the search had it.
         ops: sorted by the larger time, the largest first.
+        steady: whether rounds of runs agree; False when nothing was timed.
     """
 
     url: str
@@ -79,6 +80,7 @@ class Verification:
     predicted_high_ms: float
     source: str
     ops: tuple[OpRow, ...]
+    steady: bool
 
     @property
     def agrees(self) -> bool:
@@ -101,7 +103,7 @@ def verify(
     artifact: Path | None = None,
     device: str | None = None,
     cpu: int | None = None,
-    repeat: int = 200,
+    repeat: int = 100,
 ) -> Verification:
     """Run a network on its device and compare.
 
@@ -136,7 +138,7 @@ def verify(
         max(relative_error(got, right) for got, right in zip(outputs, reference, strict=True))
         for reference in (wanted, simulated)
     ]
-    whole = done.whole
+    whole = None if done.timed is None else done.timed.whole
     # A few codes of the smaller tensors say little alone: the shares are those over all samples.
     return Verification(
         done.url,
@@ -158,7 +160,8 @@ def verify(
         predicted.low_ms,
         predicted.high_ms,
         source,
-        op_rows(done.steps, predicted.ops),
+        op_rows(() if done.timed is None else done.timed.steps, predicted.ops),
+        done.steady,
     )
 
 

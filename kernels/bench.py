@@ -6,6 +6,7 @@ docs/bench.md says how times are taken and what is refused.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +23,7 @@ from .devices import ARM_PARTS, ConnectionLost, Device, DeviceInfo, open_transpo
 from .geometry import Geometry, KernelOp
 from .jobs import Job, job_of
 from .table import (
+    TOLERANCE,
     LatencyTable,
     MeasuredRows,
     MeasuredWriter,
@@ -40,6 +42,8 @@ Update = Callable[[int, int, str], None]
 #: Features of a target's core -> what Linux calls them.
 _FEATURES = {"dotprod": "asimddp", "fp16": "asimdhp", "i8mm": "i8mm"}
 _PROGRAM, _JOBS = "bench", "jobs"
+#: The fastest rounds of a row agree when they are within this factor.
+AGREEMENT = 1.03
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,16 @@ class Settings:
     Attributes:
         device: URL of the device; the target's own transport where None.
         cpu: number of the CPU to be pinned to; the last one of the core's kind where None.
-        row_ms: time that repetitions of a row take, at least (11 are made in any case).
-        tries: how often a row is timed at most, while the clock is slower than it was.
+        row_ms: time that repetitions of a row take in each of the first two rounds (11 are made in any case); twice as long in
+            each one after.
+        tries: rounds at most.
         again: measure rows again that are there.
     """
 
     device: str | None = None
     cpu: int | None = None
-    row_ms: float = 30.0
-    tries: int = 5
+    row_ms: float = 15.0
+    tries: int = 6
     again: bool = False
 
     def __post_init__(self) -> None:
@@ -74,7 +79,7 @@ class Outcome:
     Attributes:
         url, info, cpu: where it was measured.
         measured: rows that were measured now; `present` were there already.
-        unsteady: of all rows that are there now, those beside which the clock was slower than usual.
+        unsteady: of all rows that are there now, those beside which the CPU was slower than it can be.
         missing: kernel name -> number of rows that were asked for and stay modelled, since there is no such kernel.
         refused: (row, reason) of rows that the program could not run.
     """
@@ -90,7 +95,11 @@ class Outcome:
 
 
 def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settings, update: Update) -> Outcome:
-    """Measure the rows of these keys that are not measured yet (or were at an unsteady clock), in this order.
+    """Measure the rows of these keys that are not measured yet (or are unsteady), in this order, in rounds.
+
+    Noise only makes things slower, so a row's figure is that of its fastest round. All rows are timed in two rounds. Those that
+    are unsteady, or whose two fastest steady rounds differ by more than AGREEMENT, are timed again in the next one. A round that
+    settles or improves less than a tenth of its rows is the last one.
 
     Every row is in the file of measured rows (`table.measured_path`) as soon as it is measured: the next call goes on from
     wherever this one ends.
@@ -109,8 +118,9 @@ def measure(target: Target, core: Core, keys: Sequence[RowKey], settings: Settin
         device.put(build_for(url, info, core, "bench"), _PROGRAM)
         known = _check_header(next(iter(device.run(f"./{_PROGRAM}", "list")), ""), url, info)
         outcome = Outcome(url, info, cpu)
-        todo, reference = _todo(keys, known, path, info, settings.again, outcome)
-        _run(device, core, todo, reference, settings, outcome, writer, update)
+        present = MeasuredRows.load(path).usable(toolchain.kernels_hash(), info.fingerprint)
+        rounds = _Rounds(device, core, settings, outcome, writer, present)
+        rounds.run(_todo(keys, known, set() if settings.again else present.keys() - unsteady_keys(present), outcome), update)
         outcome.unsteady = len(unsteady_keys(MeasuredRows.load(path).usable(toolchain.kernels_hash(), info.fingerprint)))
     return outcome
 
@@ -207,12 +217,8 @@ def _check_header(line: str, url: str, info: DeviceInfo) -> frozenset[str]:
     raise UserError(f"{url} runs programs in an emulator ({sign}): its times mean nothing; measure on the real device.")
 
 
-def _todo(
-    keys: Sequence[RowKey], known: Collection[str], path: Path, info: DeviceInfo, again: bool, outcome: Outcome
-) -> tuple[list[tuple[RowKey, Job]], float]:
-    """What is left to measure, and the fastest time of the sentinel so far (0 when it has never run)."""
-    present = MeasuredRows.load(path).usable(toolchain.kernels_hash(), info.fingerprint)
-    done = set() if again else present.keys() - unsteady_keys(present)
+def _todo(keys: Sequence[RowKey], known: Collection[str], done: Collection[RowKey], outcome: Outcome) -> list[tuple[RowKey, Job]]:
+    """What is left to measure."""
     todo = []
     for key in dict.fromkeys(keys):
         job = job_of(key.geometry, key.structure, key.sparsity, key.bits)
@@ -222,55 +228,92 @@ def _todo(
             outcome.present += 1
         else:
             todo.append((key, job))
-    clocks = [row.measurement.sentinel_ns for row in present.values() if row.measurement is not None]
-    return todo, min(clocks, default=0.0)
+    return todo
 
 
-def _run(
-    device: Device,
-    core: Core,
-    todo: Sequence[tuple[RowKey, Job]],
-    reference: float,
-    settings: Settings,
-    outcome: Outcome,
-    writer: MeasuredWriter,
-    update: Update,
-) -> None:
-    if not todo:
-        return
-    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        jobs = Path(folder) / _JOBS
-        jobs.write_text("".join(job.line() + "\n" for _, job in todo), encoding="ascii")
-        device.put(jobs, _JOBS)
-    update(0, len(todo), "")
-    cache = int(2 * core.l2_kb * 1024)
-    numbers = (outcome.cpu, cache, settings.row_ms, reference, settings.tries)
-    try:
-        with closing(device.run(f"./{_PROGRAM}", _JOBS, *map(str, numbers))) as lines:
-            _keep(lines, device.url, todo, outcome, writer, update)
-    except ConnectionLost as error:
-        raise ConnectionLost(f"{error} The {outcome.measured} rows measured until then are kept.") from error
+class _Rounds:
+    """Rounds over rows on a device; the best of each row so far."""
 
+    def __init__(
+        self,
+        device: Device,
+        core: Core,
+        settings: Settings,
+        outcome: Outcome,
+        writer: MeasuredWriter,
+        present: Mapping[RowKey, Row],
+    ) -> None:
+        self._device = device
+        self._core = core
+        self._settings = settings
+        self._outcome = outcome
+        self._writer = writer
+        self._best = {} if settings.again else dict(present)
+        clocks = [row.measurement.sentinel_ns for row in present.values() if row.measurement is not None]
+        self._fastest = min(clocks, default=math.inf)
+        self._steady_us: dict[RowKey, list[float]] = {}
+        self._measured: set[RowKey] = set()
 
-def _keep(
-    lines: Iterator[str],
-    url: str,
-    todo: Sequence[tuple[RowKey, Job]],
-    outcome: Outcome,
-    writer: MeasuredWriter,
-    update: Update,
-) -> None:
-    kernel_hash = toolchain.kernels_hash()
-    for number, value in enumerate(_rows(lines, url, outcome.info)):
-        key, _ = todo[number] if number < len(todo) else (None, None)
-        if key is None or value.get("job") != number:
-            raise UserError(f"the program on {url} answers out of order: {value}. Run the same command again.")
-        if "error" in value:
-            outcome.refused.append((key, str(value["error"])))
-        else:
-            writer.add(key, row_of(key, value, kernel_hash, outcome.info.fingerprint, url))
-            outcome.measured += 1
-        update(number + 1, len(todo), kernel_name(key.geometry, key.structure, key.bits))
+    def run(self, todo: Sequence[tuple[RowKey, Job]], update: Update) -> None:
+        for number in range(self._settings.tries):
+            if not todo:
+                return
+            before = dict(self._best)
+            self._round(todo, self._settings.row_ms * 2 ** max(0, number - 1), update)
+            timed = [key for key, _ in todo if key in self._best]
+            todo = [(key, job) for key, job in todo if key in self._best and not self._settled(key)]
+            same = [
+                key for key, _ in todo if key in before and self._best[key].microseconds * AGREEMENT > before[key].microseconds
+            ]
+            if number > 1 and 10 * (len(timed) - len(same)) < len(timed):
+                return
+
+    def _steady(self, row: Row) -> bool:
+        return row.measurement is not None and row.measurement.sentinel_ns <= TOLERANCE * self._fastest
+
+    def _settled(self, key: RowKey) -> bool:
+        """Whether the row's two fastest steady rounds agree."""
+        times = sorted(self._steady_us.get(key, ()))
+        return self._steady(self._best[key]) and len(times) > 1 and times[1] <= AGREEMENT * times[0]
+
+    def _round(self, todo: Sequence[tuple[RowKey, Job]], row_ms: float, update: Update) -> None:
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+            jobs = Path(folder) / _JOBS
+            jobs.write_text("".join(job.line() + "\n" for _, job in todo), encoding="ascii")
+            self._device.put(jobs, _JOBS)
+        update(0, len(todo), "")
+        cache = int(2 * self._core.l2_kb * 1024)
+        reference = self._fastest if math.isfinite(self._fastest) else 0.0
+        numbers = (self._outcome.cpu, cache, row_ms, reference)
+        try:
+            with closing(self._device.run(f"./{_PROGRAM}", _JOBS, *map(str, numbers))) as lines:
+                self._keep(lines, todo, update)
+        except ConnectionLost as error:
+            raise ConnectionLost(f"{error} The {self._outcome.measured} rows measured until then are kept.") from error
+
+    def _keep(self, lines: Iterator[str], todo: Sequence[tuple[RowKey, Job]], update: Update) -> None:
+        url, info, kernel_hash = self._device.url, self._outcome.info, toolchain.kernels_hash()
+        for number, value in enumerate(_rows(lines, url, info)):
+            key, _ = todo[number] if number < len(todo) else (None, None)
+            if key is None or value.get("job") != number:
+                raise UserError(f"the program on {url} answers out of order: {value}. Run the same command again.")
+            if "error" in value:
+                self._outcome.refused.append((key, str(value["error"])))
+            else:
+                self._add(key, row_of(key, value, kernel_hash, info.fingerprint, url))
+            update(number + 1, len(todo), kernel_name(key.geometry, key.structure, key.bits))
+
+    def _add(self, key: RowKey, row: Row) -> None:
+        assert row.measurement is not None
+        self._fastest = min(self._fastest, row.measurement.sentinel_ns)
+        old = self._best.get(key)
+        if self._steady(row):
+            self._steady_us.setdefault(key, []).append(row.microseconds)
+        if old is None or (self._steady(row), -row.microseconds) > (self._steady(old), -old.microseconds):
+            self._writer.add(key, row)
+            self._best[key] = row
+        self._measured.add(key)
+        self._outcome.measured = len(self._measured)
 
 
 def _rows(lines: Iterator[str], url: str, info: DeviceInfo) -> Iterator[Mapping[str, Any]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .bench import build_for, check_features, choose_cpu, device_url, refuse_emulators
+from .bench import AGREEMENT, build_for, check_features, choose_cpu, device_url, refuse_emulators
 from .devices import Device, open_transport
 from .targets import Core, Target
 
+#: Rounds at most.
+ROUNDS = 5
 _PROGRAM, _MODEL, _INPUT, _OUTPUT = "acrun", "model.acm", "input", "output"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of many runs, but for those beside a slower clock than the best.
+    """Times of many runs.
 
     Attributes:
         microseconds, low, high: the median, and the 10th and 90th percentile.
-        sentinel_ns: the fastest time of the sentinel beside them: the clock, as of a row.
+        sentinel_ns: the slowest time of the sentinel beside the runs that count: the clock, as of a row.
     """
 
     microseconds: float
@@ -47,6 +50,14 @@ class StepTiming:
 
 
 @dataclass(frozen=True)
+class Round:
+    """Some runs of a model file, one after the other: of the whole, and as many with every step timed."""
+
+    whole: Timing
+    steps: tuple[StepTiming, ...]
+
+
+@dataclass(frozen=True)
 class DeviceRun:
     """What a model file did on a device.
 
@@ -54,8 +65,8 @@ class DeviceRun:
         url, product, cpu: where.
         fingerprint: of the device.
         outputs: float32, shape (samples, *output shape).
-        whole: time of one run; None when it was not timed.
-        steps: times of the steps; empty when they were not timed.
+        timed: one run and its steps (`fastest_round`); None when they were not timed.
+        steady: whether the rounds agree.
     """
 
     url: str
@@ -63,8 +74,31 @@ class DeviceRun:
     cpu: int
     fingerprint: str
     outputs: NDArray[np.float32]
-    whole: Timing | None
-    steps: tuple[StepTiming, ...]
+    timed: Round | None
+    steady: bool
+
+
+def fastest_round(rounds: Sequence[Round]) -> Round:
+    """What rounds of one model file come to. Noise only makes things slower, so the smallest counts.
+
+    Of each step that is its fastest round. Of the whole it is the fastest round too, or the sum of the steps where that is less:
+    steps are so short that many of them run undisturbed, when a neighbour that comes and goes leaves no whole run alone.
+
+    Args:
+        rounds: at least one.
+    """
+    steps = tuple(min(same, key=lambda step: step.microseconds) for same in zip(*(one.steps for one in rounds), strict=True))
+    best = min((one.whole for one in rounds), key=lambda whole: whole.microseconds)
+    total = math.fsum(step.microseconds for step in steps)
+    if total < best.microseconds:
+        best = replace(best, microseconds=total, low=min(best.low, total))
+    return Round(best, steps)
+
+
+def rounds_agree(rounds: Sequence[Round]) -> bool:
+    """Whether the two fastest rounds are within AGREEMENT of each other, as it is asked of rows."""
+    times = sorted(fastest_round([one]).whole.microseconds for one in rounds)
+    return len(times) > 1 and times[1] <= AGREEMENT * times[0]
 
 
 def run_on_device(
@@ -76,16 +110,18 @@ def run_on_device(
     *,
     device: str | None = None,
     cpu: int | None = None,
-    repeat: int = 200,
+    repeat: int = 100,
+    rounds: int = ROUNDS,
 ) -> DeviceRun:
-    """Run a model file for some samples, then time it on one CPU.
+    """Run a model file for some samples, then time it on one CPU, in rounds until the fastest two agree.
 
     Args:
         inputs: shape (samples, *input shape), at least one sample.
         output_shape: of one sample.
         device: URL; by default as the target says.
         cpu: by default the last one of the core's kind.
-        repeat: runs that are timed; 0 times nothing.
+        repeat: runs of a round, and as many in which every step is timed; 0 times nothing.
+        rounds: at most.
 
     Raises:
         UserError: no such device or CPU, it is not the target's, or it is an emulator and was to be timed; or the model cannot
@@ -108,15 +144,20 @@ def run_on_device(
             header = _lines(there, _MODEL, _INPUT, _OUTPUT, "--cpu", str(chosen))[0]
             _check_header(header, there.url, info.machine, timed=repeat > 0)
             outputs.append(_fetched(there, output_shape))
-        whole: Timing | None = None
-        steps: tuple[StepTiming, ...] = ()
-        if repeat:
-            timed = ("--repeat", str(repeat), "--cpu", str(chosen))
-            _, run = _lines(there, _MODEL, *timed)
-            whole = _timing(run)
-            _, _, *rows = _lines(there, _MODEL, "--profile", *timed)
-            steps = tuple(StepTiming(str(row["name"]), str(row["kernel"]), float(row["us"])) for row in rows)
-        return DeviceRun(there.url, info.product or info.machine, chosen, info.fingerprint, np.stack(outputs), whole, steps)
+        found: list[Round] = []
+        timed = ("--profile", "--repeat", str(repeat), "--cpu", str(chosen))
+        while repeat and len(found) < rounds and not rounds_agree(found):
+            _, whole, *steps = _lines(there, _MODEL, *timed)
+            found.append(Round(_timing(whole), tuple(map(_step, steps))))
+        return DeviceRun(
+            there.url,
+            info.product or info.machine,
+            chosen,
+            info.fingerprint,
+            np.stack(outputs),
+            fastest_round(found) if found else None,
+            rounds_agree(found),
+        )
 
 
 def _lines(there: Device, *words: str) -> list[Mapping[str, Any]]:
@@ -154,3 +195,7 @@ def _fetched(there: Device, shape: tuple[int, ...]) -> NDArray[np.float32]:
 def _timing(value: Any) -> Timing:
     run = value["run"]
     return Timing(float(run["us"]), float(run["low"]), float(run["high"]), float(value["sentinel"]))
+
+
+def _step(value: Any) -> StepTiming:
+    return StepTiming(str(value["name"]), str(value["kernel"]), float(value["us"]))

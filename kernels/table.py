@@ -38,8 +38,9 @@ from .targets import Core, Target, target_from_json
 from .toolchain import kernels_hash
 
 SCHEMA = 2
-#: A row is unsteady when the sentinel took longer beside it than this times its fastest on the device: the clock was slower.
-TOLERANCE = 1.03
+#: A row is unsteady when the sentinel (csrc/sentinel.h) took longer beside it than this times its fastest on the device: the
+#: clock was slower, or there was a neighbour on the core.
+TOLERANCE = 1.015
 Source = Literal["measured", "modelled"]
 
 _COLUMNS = (
@@ -81,7 +82,7 @@ class Measurement:
         repetitions: calls that were timed.
         kernel_hash: of the kernels' sources then (`toolchain.kernels_hash`).
         device: fingerprint of the device (`DeviceInfo.fingerprint`).
-        sentinel_ns: time of a fixed chain of integer operations beside the row: the clock.
+        sentinel_ns: slowest time of the sentinel, fixed integer operations, beside the samples that count: the clock.
         date: ISO 8601.
     """
 
@@ -485,7 +486,7 @@ def measured_writer(path: Path, target: Target, core: Core) -> Iterator[Measured
 
 
 def unsteady_keys(rows: Mapping[RowKey, Row]) -> set[RowKey]:
-    """Rows of one device beside which its clock was not what it usually is: slower than the fastest by more than TOLERANCE."""
+    """Rows of one device beside which its CPU was slower than it can be, by more than TOLERANCE."""
     clocks = {key: row.measurement.sentinel_ns for key, row in rows.items() if row.measurement is not None}
     fastest = min(clocks.values(), default=0.0)
     return {key for key, clock in clocks.items() if clock > TOLERANCE * fastest}

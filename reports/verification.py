@@ -71,6 +71,8 @@ def print_verification(found: Verification, console: Console) -> None:
         f"{found.measured_high_ms:.3f}): {off:+.1%}",
         highlight=False,
     )
+    if not found.steady:
+        console.print("[yellow]unsteady:[/] no two rounds of runs took the same time; let the device cool, and verify again")
     table = Table("op", "kernel", "predicted us", "measured us", "difference us", box=None, pad_edge=False)
     for row in found.ops[:_LISTED]:
         difference = "" if row.measured is None or row.predicted is None else f"{row.predicted - row.measured:+.1f}"

@@ -2,15 +2,17 @@
  *
  * INPUT holds the floats of one sample, little-endian, planar; OUTPUT is written likewise. Without them the input is 0.5 everywhere.
  * After one run that is not counted, the network is run N times (1 by default): the median is printed, with the 10th and 90th
- * percentile. Between the runs, every few milliseconds, the sentinel (sentinel.h) tells how fast the CPU is; runs beside a slower
- * clock than the best do not count, nor those in which the system gave the CPU to another program. --profile also times every step;
- * its clock is read around each, so its total is larger by about 0.05 us a step.
+ * percentile. Beside each run the sentinel (sentinel.h) tells how fast the CPU is: a run waits while it is slow, for a run's time at most, and runs
+ * count as samples of a row do (bench.c). --profile runs the network N times more and times
+ * every step; the clock is read around each, which takes about 0.05 us a step. A neighbour that comes and goes within a run is
+ * seen in some steps and not in others, so a step is its own sentinel: those of its times count which are at most 3 % above their 5th
+ * percentile.
  * --cpu pins the program to one CPU. With --json every line is a JSON object:
  *   {"acrun": 1, "machine": "aarch64", "cpu": 7, "vdso": true, "steps": 40, "peak_bytes": 1204224, "load_us": 310.2}
- *   {"run": {"us": 812.5, "low": 810.0, "high": 840.2}, "repeat": 100, "steady": 97, "sentinel": 24666}
+ *   {"run": {"us": 812.5, "low": 810.0, "high": 840.2}, "repeat": 100, "counted": 97, "sentinel": 24666}
  *   {"step": 0, "name": "stem", "kernel": "s8_dense", "us": 40.1, "low": 39.9, "high": 41.0}       with --profile
- * cpu is -1 where it was not chosen; `steady` is the number of runs that count (0: every run was disturbed, so all of them do),
- * `sentinel` its fastest time in ns. Exit code 0, or 1 with a message. */
+ * cpu is -1 where it was not chosen; `counted` is the number of runs that count, `sentinel` its slowest time beside them in ns. Exit
+ * code 0, or 1 with a message. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -26,7 +28,7 @@
 
 #define MOST_REPEATS 1000000
 #define MOST_TIMES ((int64_t)1 << 26)
-#define WATCHED_NS 2e6 /* of runs between two sentinels */
+#define STEADY 1.03 /* times of a step that count, over their 5th percentile */
 
 static _Noreturn void fail(const char *message, const char *what) {
   fflush(stdout);
@@ -85,15 +87,19 @@ typedef struct {
   double us, low, high;
 } timing;
 
-static timing timing_of(double *times, int64_t count) {
+/* Of the times of a step; sorts them. */
+static timing step_timing(double *times, int64_t count) {
   qsort(times, (size_t)count, sizeof *times, ascending);
-  return (timing){times[count / 2], times[count / 10], times[count - 1 - count / 10]};
+  int64_t kept = 0;
+  while (kept < count && times[kept] <= STEADY * times[count / 20]) kept++;
+  return (timing){times[kept / 2], times[kept / 10], times[kept - 1 - kept / 10]};
 }
 
 int main(int argc, char **argv) {
   const char *files[3] = {NULL, NULL, NULL};
   int given = 0, profile = 0, json = 0;
   int64_t repeat = 1, cpu = -1;
+  double fastest = INFINITY;
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--profile") == 0)
       profile = 1;
@@ -125,44 +131,40 @@ int main(int argc, char **argv) {
   const int64_t steps = ac_step_count(model), inputs = ac_input_size(model);
   if (profile && steps * repeat > MOST_TIMES) fail("too many repetitions for a profile", "");
   float *source = allocate(inputs, sizeof *source), *input = allocate(inputs, sizeof *input), *output = allocate(ac_output_size(model), sizeof *output);
-  double *times = allocate(repeat, sizeof *times), *every = allocate(profile ? steps * repeat : 1, sizeof *every);
-  double *once = allocate(steps, sizeof *once), *clocks = allocate(repeat, sizeof *clocks);
+  double *every = allocate(profile ? steps * repeat : 1, sizeof *every), *once = allocate(steps, sizeof *once);
+  ac_sample *runs = allocate(repeat, sizeof *runs);
   for (int64_t i = 0; i < inputs; i++) source[i] = 0.5f;
   if (given == 3) read_floats(files[1], source, inputs);
 
   memcpy(input, source, (size_t)inputs * sizeof *input);
   ac_run(model, input, output);
-  double clock = ac_sentinel_ns(), fastest = clock, watched = ac_now_ns();
-  for (int64_t n = 0, first = 0; n < repeat; n++) {
-    memcpy(input, source, (size_t)inputs * sizeof *input); /* as an app that has just made it */
-    const int64_t before_run = ac_interruptions();
-    const double start = ac_now_ns();
-    if (profile)
-      ac_profile(model, input, output, once);
-    else
-      ac_run(model, input, output);
-    const double end = ac_now_ns();
-    times[n] = (end - start) * 1e-3;
-    clocks[n] = ac_interruptions() == before_run ? 0.0 : INFINITY;
-    for (int64_t i = 0; profile && i < steps; i++) every[i * repeat + n] = once[i];
-    if (end - watched < WATCHED_NS && n < repeat - 1) continue;
-    const double before = clock;
-    clock = ac_sentinel_ns();
-    if (clock < fastest) fastest = clock;
-    for (; first <= n; first++) clocks[first] += clock > before ? clock : before;
-    watched = ac_now_ns();
-  }
-  int64_t steady = 0, kept = 0; /* where every run was disturbed, all count */
-  for (int64_t n = 0; n < repeat; n++) steady += clocks[n] <= AC_SENTINEL_TOLERANCE * fastest;
+  double time = 0.0; /* of the last run */
   for (int64_t n = 0; n < repeat; n++) {
-    if (steady > 0 && clocks[n] > AC_SENTINEL_TOLERANCE * fastest) continue;
-    times[kept] = times[n];
-    for (int64_t i = 0; profile && i < steps; i++) every[i * repeat + kept] = every[i * repeat + n];
-    kept++;
+    memcpy(input, source, (size_t)inputs * sizeof *input); /* as an app that has just made it */
+    const double end = ac_now_ns() + time;
+    double before;
+    do {
+      before = ac_sentinel_ns();
+      if (before < fastest) fastest = before;
+    } while (before > AC_SENTINEL_TOLERANCE * fastest && ac_now_ns() < end);
+    const int64_t interruptions = ac_interruptions();
+    const double start = ac_now_ns();
+    ac_run(model, input, output);
+    time = ac_now_ns() - start;
+    const double after = ac_sentinel_ns();
+    if (after < fastest) fastest = after;
+    const double clock = ac_interruptions() != interruptions ? AC_INTERRUPTED : after > before ? after : before;
+    runs[n] = (ac_sample){time * 1e-3, clock};
+    if (!profile) continue;
+    memcpy(input, source, (size_t)inputs * sizeof *input);
+    ac_profile(model, input, output, once);
+    for (int64_t i = 0; i < steps; i++) every[i * repeat + n] = once[i];
   }
+  double clock;
+  const int64_t kept = ac_choose(runs, repeat, fastest, &clock);
   if (given == 3) write_floats(files[2], output, ac_output_size(model));
 
-  const timing whole = timing_of(times, kept);
+  const timing whole = {runs[kept / 2].time, runs[kept / 10].time, runs[kept - 1 - kept / 10].time};
   if (json) {
 #if defined(__aarch64__)
     const char *machine = "aarch64";
@@ -173,13 +175,13 @@ int main(int argc, char **argv) {
     printf("{\"acrun\": 1, \"machine\": \"%s\", \"cpu\": %lld, \"vdso\": %s, \"steps\": %lld, \"peak_bytes\": %lld, \"load_us\": %.1f}\n",
            machine, (long long)cpu, getauxval(AT_SYSINFO_EHDR) ? "true" : "false", (long long)steps,
            (long long)ac_peak_bytes(model), loaded);
-    printf("{\"run\": {\"us\": %.2f, \"low\": %.2f, \"high\": %.2f}, \"repeat\": %lld, \"steady\": %lld, \"sentinel\": %.0f}\n",
-           whole.us, whole.low, whole.high, (long long)repeat, (long long)steady, fastest);
+    printf("{\"run\": {\"us\": %.2f, \"low\": %.2f, \"high\": %.2f}, \"repeat\": %lld, \"counted\": %lld, \"sentinel\": %.0f}\n",
+           whole.us, whole.low, whole.high, (long long)repeat, (long long)kept, clock);
   } else if (profile) {
     printf("%5s  %12s  %7s  %-20s %s\n", "step", "us", "share", "kernel", "name");
   }
   for (int64_t i = 0; profile && i < steps; i++) {
-    const timing own = timing_of(every + i * repeat, kept);
+    const timing own = step_timing(every + i * repeat, repeat);
     if (json) {
       printf("{\"step\": %lld, \"name\": \"", (long long)i);
       print_name(ac_step_name(model, i));
@@ -194,7 +196,7 @@ int main(int argc, char **argv) {
   if (!json)
     printf("total  %10.2f us (%.2f to %.2f), median of %lld runs; %lld steps, %.2f MB of activations\n", whole.us, whole.low,
            whole.high, (long long)kept, (long long)steps, (double)ac_peak_bytes(model) / 1e6);
-  free(source), free(input), free(output), free(times), free(every), free(once), free(clocks);
+  free(source), free(input), free(output), free(every), free(once), free(runs);
   ac_free(model);
   return fflush(stdout) == 0 ? 0 : 1;
 }

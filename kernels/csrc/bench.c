@@ -1,7 +1,7 @@
-/* bench JOBS CPU CACHE MILLISECONDS REFERENCE TRIES: time kernels on one pinned CPU; or `bench list`: say which kernels there are.
+/* bench JOBS CPU CACHE MILLISECONDS REFERENCE: time kernels on one pinned CPU; or `bench list`: say which kernels there are.
  *
  * Prints lines of JSON, each as soon as it is known. The first says what this program and its CPU are. Then one for every job:
- *   {"job": 3, "ns": 812.5, "low": 810.0, "high": 840.2, "repetitions": 640, "sentinel": 27640, "tries": 1}
+ *   {"job": 3, "ns": 812.5, "low": 810.0, "high": 840.2, "repetitions": 640, "sentinel": 24740}
  * ns is the median of one call, low and high its 10th and 90th percentile. A job that cannot be run has "error" instead.
  *
  * A job is a line of the file JOBS, words apart by blanks:
@@ -13,15 +13,15 @@
  *   - weights were last read one inference ago, and other weights since: calls go round copies of all that a kernel reads and
  *     writes, which together take at least CACHE bytes (twice the L2 cache), so that weights and outputs come from beyond L2;
  *   - the input was written just before by another op: each input is written again before the clock starts;
+ *   - every copy has zeros at other places: a CPU that saw the same ones just before would foresee a sparse kernel's branches;
  *   - scratch is one for all ops of a network: there is one copy.
  * A call that is too short for the clock is timed together with the calls on the following copies.
  *
- * The sentinel (sentinel.h) tells how fast the CPU is. It is run before and after every job, and every few milliseconds within one.
- * Samples do not count beside which it took more than 3 % longer than its fastest so far (to begin with REFERENCE, the fastest of
- * earlier runs in ns, or 0), nor those in which the system gave the CPU to another program. Where less than half are left, since the CPU
- * was throttled, at another frequency or shared, the job is timed again after a pause, TRIES times in all; the last time, all samples
- * count. After such a job the following ones are not waited for, until one is as fast as it should be. `sentinel` is its slowest time
- * beside the samples that count, in ns.
+ * The sentinel (sentinel.h) tells how fast the CPU is. It is run before and after every sample. Samples count beside which it took
+ * at most 1.5 % longer than its fastest so far (to begin with REFERENCE, the fastest of earlier runs in ns, or 0), and in which
+ * the system did not give the CPU to another program; where they are less than 11, the 11 beside which it was fastest.
+ * `sentinel` is its slowest time beside the samples that count, in ns. Samples are taken for MILLISECONDS, none while the sentinel is
+ * slow, until 201 count; then 11 are filled up.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -37,9 +37,8 @@
 
 #define LARGEST ((int64_t)1 << 31)
 #define COPIES 512
-#define SAMPLES 201
-#define FEWEST 11
-#define WATCHED 3e6 /* ns of samples between two sentinels */
+#define SAMPLES (1 << 15)
+#define ENOUGH 201 /* samples that count */
 #define SHORTEST 20e3 /* ns that a sample takes at least */
 #define ALIGNED(size) (((size) + 63) / 64 * 64)
 
@@ -57,11 +56,6 @@ static uint64_t state = 0x9e3779b97f4a7c15u;
 static uint64_t random64(void) { /* xorshift64*: the same jobs have the same weights on every machine */
   state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
   return state * 0x2545f4914f6cdd1du;
-}
-
-static void pause_for(double seconds) {
-  const struct timespec t = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
-  nanosleep(&t, NULL);
 }
 
 static void *allocate(int64_t size) {
@@ -93,23 +87,25 @@ typedef struct {
   const ac_kernel *kernel;
   ac_problem problem;
   int32_t *counts, *indices, *offsets;
-  int64_t blocks, copies, set_bytes;
+  double zeros;
+  int64_t groups, blocks, copies, set_bytes;
   ac_lengths lengths;
   char *arena;
   set *sets;
   void *scratch, *source;
 } job;
 
-/* Which blocks a sparse matrix keeps: exactly the wanted share of those that its groups allow, at random places. */
-static void choose_blocks(job *j, double zeros, int64_t groups) {
+/* Which blocks a sparse matrix keeps: exactly the wanted share of those that its groups allow, at random places, others each time. */
+static void choose_blocks(job *j) {
   const ac_problem *p = &j->problem;
   const int64_t br = j->kernel->block_rows, bc = j->kernel->block_columns;
   const int64_t rows = (p->rows + 3) / 4 * 4 / br, columns = (p->columns + bc - 1) / bc;
   const int64_t window = p->kernel_height * p->kernel_width, total = rows * columns * window;
   if (total >= LARGEST) fail("a job is too large", "");
-  j->counts = allocate(rows * (int64_t)sizeof(int32_t));
-  j->indices = allocate(total * (int64_t)sizeof(int32_t));
-  const int64_t group_rows = (p->rows + groups - 1) / groups, group_columns = (p->columns + groups - 1) / groups;
+  if (j->counts == NULL) j->counts = allocate(rows * (int64_t)sizeof(int32_t));
+  if (j->indices == NULL) j->indices = allocate(total * (int64_t)sizeof(int32_t));
+  j->blocks = 0;
+  const int64_t group_rows = (p->rows + j->groups - 1) / j->groups, group_columns = (p->columns + j->groups - 1) / j->groups;
   int64_t left = 0, wanted = -1;
   for (int pass = 0; pass < 2; pass++) {
     for (int64_t r = 0; r < rows; r++) {
@@ -130,7 +126,7 @@ static void choose_blocks(job *j, double zeros, int64_t groups) {
           }
         }
     }
-    if (pass == 0) wanted = (int64_t)llround((double)left * (1.0 - zeros));
+    if (pass == 0) wanted = (int64_t)llround((double)left * (1.0 - j->zeros));
   }
 }
 
@@ -145,7 +141,7 @@ static void choose_elements(job *j) {
 }
 
 /* Parse a line; NULL, or what is wrong with it. */
-static const char *read_job(char *line, job *j, double *zeros, int64_t *groups) {
+static const char *read_job(char *line, job *j) {
   memset(j, 0, sizeof *j);
   char *word = strtok(line, " \n");
   j->kernel = word ? ac_find(word) : NULL;
@@ -156,14 +152,14 @@ static const char *read_job(char *line, job *j, double *zeros, int64_t *groups) 
     char *end;
     word = strtok(NULL, " \n");
     if (word == NULL) return "too few numbers";
-    if (i == -2) *zeros = strtod(word, &end);
-    else if (i == -1) *groups = strtoll(word, &end, 10);
+    if (i == -2) j->zeros = strtod(word, &end);
+    else if (i == -1) j->groups = strtoll(word, &end, 10);
     else if (i < INTEGERS) integers[i] = strtoll(word, &end, 10);
     else reals[i - INTEGERS] = strtof(word, &end);
     if (*end != 0) return "not a number";
   }
   if (strtok(NULL, " \n") != NULL) return "too many numbers";
-  if (!(*zeros >= 0.0 && *zeros < 1.0) || *groups < 1) return "zeros or groups out of range";
+  if (!(j->zeros >= 0.0 && j->zeros < 1.0) || j->groups < 1) return "zeros or groups out of range";
   return ac_validate_sizes(j->kernel, &j->problem);
 }
 
@@ -213,6 +209,10 @@ static const char *make_sets(job *j, int64_t cache) {
     if (n->bias) memset((void *)p->bias, 0, (size_t)n->bias);
     for (int64_t r = 0; r < n->scale / 4; r++) ((float *)p->scale)[r] = 1e-4f;
     if (n->start) memset((void *)p->start, 0, (size_t)n->start);
+    if (k->sparse && i > 0) {
+      choose_blocks(j);
+      ac_offsets(k, &j->problem, j->indices, j->blocks, j->offsets);
+    }
     if (n->counts) memcpy((void *)p->counts, j->counts, (size_t)n->counts);
     if (offsets) memcpy((void *)p->offsets, j->offsets, (size_t)offsets);
     if (n->y) memset(s->y, 0, (size_t)n->y);
@@ -241,13 +241,7 @@ static double sample(job *j, int64_t first, int64_t calls) {
   return (ac_now_ns() - begin) / (double)calls;
 }
 
-static int ascending(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 static double fastest = INFINITY;
-static long most_tries, patience;
 
 static double watched_sentinel(void) {
   const double took = ac_sentinel_ns();
@@ -255,64 +249,34 @@ static double watched_sentinel(void) {
   return took;
 }
 
-typedef struct {
-  double time, clock; /* of a call, and of the slower sentinel beside it, in ns */
-  int interrupted;
-} timed;
-
-static int disturbed(const timed *t) { return t->interrupted || t->clock > AC_SENTINEL_TOLERANCE * fastest; }
-
-/* Samples for so many milliseconds; their number. */
-static int64_t take_samples(job *j, double milliseconds, timed *samples, int64_t *calls) {
-  int64_t count = 0, watched_until = 0, next = 0;
-  double clock = watched_sentinel(), once = INFINITY; /* warms up code, scratch and clock */
-  for (int i = 0; i < 3; i++, next++) {
-    const double took = sample(j, next, 1);
-    if (took < once) once = took;
-  }
-  *calls = once >= SHORTEST ? 1 : (int64_t)(SHORTEST / (once > 1.0 ? once : 1.0)) + 1;
-  if (*calls > j->copies) *calls = j->copies;
-  double watched = ac_now_ns();
-  const double end = watched + milliseconds * 1e6;
-  for (int last = 0; !last; next += *calls) {
-    const int64_t before = ac_interruptions();
-    samples[count].time = sample(j, next, *calls);
-    samples[count++].interrupted = ac_interruptions() != before;
-    const double now = ac_now_ns();
-    last = count == SAMPLES || (count >= FEWEST && now >= end);
-    if (!last && now - watched < WATCHED) continue;
-    const double earlier = clock;
-    clock = watched_sentinel();
-    for (; watched_until < count; watched_until++) samples[watched_until].clock = clock > earlier ? clock : earlier;
-    watched = ac_now_ns();
-  }
-  return count;
-}
-
 static void time_job(int64_t number, job *j, double milliseconds) {
-  timed samples[SAMPLES];
-  double times[SAMPLES];
-  for (long tries = 1;; tries++) {
-    int64_t calls, quiet = 0, kept = 0;
-    const int64_t count = take_samples(j, milliseconds, samples, &calls);
-    for (int64_t i = 0; i < count; i++) quiet += !disturbed(&samples[i]);
-    const int steady = 2 * quiet > count;
-    if (steady || tries >= patience) {
-      patience = steady ? most_tries : 1;
-      double slowest = 0.0;
-      for (int64_t i = 0; i < count; i++) {
-        if (steady && disturbed(&samples[i])) continue;
-        times[kept++] = samples[i].time;
-        if (samples[i].clock > slowest) slowest = samples[i].clock;
-      }
-      qsort(times, (size_t)kept, sizeof *times, ascending);
-      printf("{\"job\": %lld, \"ns\": %.2f, \"low\": %.2f, \"high\": %.2f, \"repetitions\": %lld, \"sentinel\": %.0f, \"tries\": %ld}\n",
-             (long long)number, times[kept / 2], times[kept / 10], times[kept - 1 - kept / 10], (long long)(kept * calls), slowest,
-             tries);
-      return;
+  static ac_sample samples[SAMPLES];
+  int64_t count = 0, next = 0, calls = 1;
+  for (int i = 0; i < 3; i++) sample(j, next++, 1); /* warms up code and scratch */
+  for (double once = INFINITY; calls < j->copies; once = INFINITY, calls *= 2) {
+    for (int i = 0; i < 5; i++, next += calls) {
+      const double took = sample(j, next, calls);
+      if (took < once) once = took;
     }
-    pause_for(0.25 * (double)(tries * tries));
+    if (once * (double)calls >= SHORTEST) break;
   }
+  if (calls > j->copies) calls = j->copies;
+  const double end = ac_now_ns() + milliseconds * 1e6;
+  double before = watched_sentinel();
+  for (int64_t quiet = 0; count < SAMPLES && quiet < ENOUGH && (count < AC_FEWEST || ac_now_ns() < end); count++, next += calls) {
+    while (before > AC_SENTINEL_TOLERANCE * fastest && ac_now_ns() < end) before = watched_sentinel();
+    const int64_t interruptions = ac_interruptions();
+    const double time = sample(j, next, calls), after = watched_sentinel();
+    const double clock = ac_interruptions() != interruptions ? AC_INTERRUPTED : after > before ? after : before;
+    samples[count] = (ac_sample){time, clock};
+    quiet += clock <= AC_SENTINEL_TOLERANCE * fastest;
+    before = after;
+  }
+  double clock;
+  const int64_t kept = ac_choose(samples, count, fastest, &clock);
+  printf("{\"job\": %lld, \"ns\": %.2f, \"low\": %.2f, \"high\": %.2f, \"repetitions\": %lld, \"sentinel\": %.0f}\n",
+         (long long)number, samples[kept / 2].time, samples[kept / 10].time, samples[kept - 1 - kept / 10].time,
+         (long long)(kept * calls), clock);
 }
 
 static void print_header(long cpu) {
@@ -336,15 +300,12 @@ int main(int argc, char **argv) {
     print_header(-1);
     return 0;
   }
-  if (argc != 7) fail("usage: bench JOBS CPU CACHE MILLISECONDS REFERENCE TRIES, or bench list", "");
+  if (argc != 6) fail("usage: bench JOBS CPU CACHE MILLISECONDS REFERENCE, or bench list", "");
   const long cpu = strtol(argv[2], NULL, 10);
   const int64_t cache = strtoll(argv[3], NULL, 10);
   const double milliseconds = strtod(argv[4], NULL), reference = strtod(argv[5], NULL);
-  most_tries = strtol(argv[6], NULL, 10);
-  if (cpu < 0 || cpu >= CPU_SETSIZE || cache < 1 || cache > LARGEST || !(milliseconds >= 0.0) ||
-      !(reference >= 0.0) || most_tries < 1 || most_tries > 100)
+  if (cpu < 0 || cpu >= CPU_SETSIZE || cache < 1 || cache > LARGEST || !(milliseconds >= 0.0) || !(reference >= 0.0))
     fail("arguments out of range", "");
-  patience = most_tries;
   FILE *file = fopen(argv[1], "r");
   if (file == NULL) fail("cannot open ", argv[1]);
   cpu_set_t only;
@@ -359,10 +320,8 @@ int main(int argc, char **argv) {
   char line[4096];
   for (int64_t number = 0; fgets(line, sizeof line, file) != NULL; number++) {
     job j;
-    double zeros = 0.0;
-    int64_t groups = 1;
-    const char *wrong = read_job(line, &j, &zeros, &groups);
-    if (wrong == NULL && j.kernel->sparse) choose_blocks(&j, zeros, groups);
+    const char *wrong = read_job(line, &j);
+    if (wrong == NULL && j.kernel->sparse) choose_blocks(&j);
     if (wrong == NULL && j.kernel->op == AC_GATHER) choose_elements(&j);
     if (wrong == NULL) wrong = make_sets(&j, cache);
     if (wrong != NULL) printf("{\"job\": %lld, \"error\": \"%s\"}\n", (long long)number, wrong);

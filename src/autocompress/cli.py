@@ -427,8 +427,8 @@ def bench(
     core: CoreOption = None,
     cpu: Annotated[int | None, typer.Option(help="Number of the CPU; the last one of the core's kind by default.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Common shapes of all kernels instead of those of a task.")] = False,
-    row_ms: Annotated[float, typer.Option(help="Milliseconds in which a row is repeated.")] = 30.0,
-    tries: Annotated[int, typer.Option(help="How often a row is timed at most, while the device's clock is slower than usual.")] = 5,
+    row_ms: Annotated[float, typer.Option(help="Milliseconds in which a row is repeated in a round.")] = 15.0,
+    tries: Annotated[int, typer.Option(help="Rounds at most: rows that are unsteady after two are timed again.")] = 6,
     again: Annotated[bool, typer.Option("--again", help="Measure rows again that are measured already.")] = False,
 ) -> None:
     """Measure a device: the times of all kernels that a task can use, for searches on that target from then on.
@@ -481,8 +481,8 @@ def _print_bench(done: Outcome, target: str, core: str, console: Console) -> Non
     console.print(f"[bold green]{done.measured} rows measured[/], {done.present} were there already")
     if done.unsteady:
         console.print(
-            f"[yellow]{done.unsteady} rows are marked unsteady:[/] the clock was slower beside them than it can be. "
-            "Let the device cool, then run the same command: it measures these again."
+            f"[yellow]{done.unsteady} rows are marked unsteady:[/] the clock was slow beside them, or another program was busy. "
+            "Let the device cool and be, then run the same command: it measures these again."
         )
     if done.missing:
         named = ", ".join(f"{name} ({count})" for name, count in sorted(done.missing.items()))
@@ -580,7 +580,7 @@ def verify(
     trial: Annotated[int | None, typer.Option(help="Number of the trial, as in front.json; the best one by default.")] = None,
     device: DeviceOption = None,
     cpu: Annotated[int | None, typer.Option(help="Number of the CPU; the last one of the core's kind by default.")] = None,
-    repeat: Annotated[int, typer.Option(help="Runs that are timed.", min=1, max=100_000)] = 200,
+    repeat: Annotated[int, typer.Option(help="Runs of each round that is timed.", min=1, max=100_000)] = 100,
     times: Annotated[bool, typer.Option("--times/--no-times", help="Time it, or only compare outputs.")] = True,
     results: ResultsOption = Path("results"),
     json_: JsonOption = False,

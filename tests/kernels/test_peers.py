@@ -50,6 +50,18 @@ def test_ratios(peers: ModuleType) -> None:
     assert (peers.best(MS, ["ort-u8"]), peers.ratio(MS, ["ort-u8"])) == ("litert", 1.2)
 
 
+def test_a_time_is_that_of_the_fastest_turn(peers: ModuleType) -> None:
+    class Nothing:
+        def write(self) -> None:
+            pass
+
+        run = write
+
+    times = peers.time_ways({way: Nothing() for way in MS}, 0.0)
+    assert {way: [len(turn) for turn in turns] for way, turns in times.items()} == dict.fromkeys(MS, [peers.RUNS] * peers.TURNS)
+    assert peers.idle.fastest_round([[9.0, 3.0, 4.0], [5.0, 4.5, 1.0], [8.0, 8.0]]) == 4.0
+
+
 def test_means(peers: ModuleType) -> None:
     rows = [
         {"dtype": dtype, "against_best": best, "against_best_right": right}
