@@ -3,15 +3,18 @@
 #define AC_BANDS_H
 
 #include "ac_kernels.h"
+#include "simd.h"
 
 /* Reals of a copy, if 4 rows of outputs need no more: two copies stay in L1 beside what else goes through it. */
 #define AC_BAND_REALS 2048
-/* Reals behind a copy that a vector of outputs at its end may read. */
-#define AC_BAND_SLACK 16
+/* Lanes of the widest vector of reals. */
+#define AC_BAND_LANES (AC_F32_LANES < 8 ? 8 : AC_F32_LANES)
 
 /* Rows of a copy lie `row` reals apart. With stride 2 a row is its even columns, then from `phase` on its odd ones. */
 typedef struct {
   int64_t phase, row;
+  int64_t even, odd; /* where even and odd columns of x begin */
+  int64_t columns; /* of x that are read */
   int64_t outputs; /* rows of outputs of a band; the last band of a channel may have fewer */
   int64_t length;  /* of a copy, a multiple of 16 */
 } ac_bands;
@@ -27,14 +30,22 @@ static inline int64_t ac_band_inputs(const ac_problem *p, int64_t outputs) {
 }
 
 static inline ac_bands ac_bands_of(const ac_problem *p) {
+  const int64_t stride = p->stride_width, reach = (p->y_width - 1) * stride + p->kernel_width - p->pad_left;
   ac_bands bands;
-  bands.phase = p->y_width + (p->kernel_width - 1) / p->stride_width;
-  bands.row = bands.phase * p->stride_width;
+  bands.columns = reach < 0 ? 0 : reach < p->x_width ? reach : p->x_width;
+  /* Rows are written in whole vectors. Zeros behind a row may lie where the next one has its padding. */
+  const int64_t read = p->y_width + (p->kernel_width - 1) / stride;
+  const int64_t vectors = (bands.columns + stride * AC_BAND_LANES - 1) / (stride * AC_BAND_LANES);
+  const int64_t written = vectors * AC_BAND_LANES + (stride == 1 ? 0 : (p->pad_left + 1) / 2);
+  bands.phase = ((read < written ? written : read) + 7) / 8 * 8;
+  bands.row = bands.phase * stride;
+  bands.even = p->pad_left % stride * bands.phase + p->pad_left / stride;
+  bands.odd = (p->pad_left + 1) % stride * bands.phase + (p->pad_left + 1) / stride;
   const int64_t inputs = AC_BAND_REALS / bands.row - p->kernel_height;
-  const int64_t fitting = inputs < 0 ? 0 : (inputs / p->stride_height + 1) / 4 * 4;
+  const int64_t fitting = inputs < 0 ? 0 : (inputs / stride + 1) / 4 * 4;
   bands.outputs = fitting < 4 ? 4 : fitting;
   if (bands.outputs > p->y_height) bands.outputs = p->y_height;
-  bands.length = (ac_band_inputs(p, bands.outputs) * bands.row + AC_BAND_SLACK + 15) / 16 * 16;
+  bands.length = (ac_band_inputs(p, bands.outputs) * bands.row + 2 * AC_BAND_LANES + 15) / 16 * 16;
   return bands;
 }
 
