@@ -3,7 +3,8 @@
     python benchmarks/arm_cycles.py [--show KERNEL] [--write]
 
 Every matrix and depthwise kernel is compiled for Cortex-X1, Cortex-A78 and Cortex-A55 with the options of kernels/toolchain.py.
-The innermost loop of its widest tile is found in the assembly. Then
+The innermost loop of its widest tile is found in the assembly; of float depthwise kernels that is all of a tile of 4 rows of
+outputs, with its end and its stores, for a window of 3x3 and stride 1. Then
   - the MACs of an iteration are counted from its multiply instructions;
   - `allowed` is what the busiest port leaves possible if nothing ever waited (PORTS, or the issue rules of the Cortex-A55);
   - `cycles` are those of llvm-mca: LLVM has no model of X1 and A78, so neoverse-v1 stands for the X1, whose pipes it shares, and
@@ -51,12 +52,18 @@ TRIPLE = "aarch64-linux-musl"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel's source, what it is in the core table, and how many registers of sums its widest tile has."""
+    """A kernel's source, what it is in the core table, and its main loop.
+
+    Attributes:
+        sums: registers of sums that go from an iteration to the next.
+        products: multiply instructions of an iteration, where that tells the loop from others.
+    """
 
     source: str
     dtype: str
     structure: str
     sums: int
+    products: int | None = None
 
 
 KERNELS = (
@@ -69,8 +76,8 @@ KERNELS = (
     Kernel("s8_dense", "int8", "dense", 16),
     Kernel("s8_block4x4", "int8", "block4x4", 16),
     Kernel("s8_block1x4", "int8", "block1x4", 8),
-    Kernel("f32_depthwise", "fp32", "depthwise", 4),
-    Kernel("f16_depthwise", "fp16", "depthwise", 4),
+    Kernel("f32_depthwise", "fp32", "depthwise", 0, 36),
+    Kernel("f16_depthwise", "fp16", "depthwise", 0, 36),
     Kernel("s8_depthwise", "int8", "depthwise", 8),
 )
 
@@ -96,14 +103,16 @@ CHIPS = (
 #: those of LLVM's models, neoverse-v1 for the X1 and neoverse-n1 for the A78 (a bound: it has one load pipe fewer). Dispatch:
 #: Arm's disclosures of X1 (8) and A78 (6), as AnandTech reports them.
 PORTS: dict[str, dict[str, float]] = {
-    "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "integer": 4, "branch": 2, "dispatch": 8},
-    "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "integer": 3, "branch": 1, "dispatch": 6},
+    "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "store": 2, "integer": 4, "branch": 2, "dispatch": 8},
+    "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "store": 1, "integer": 3, "branch": 1, "dispatch": 6},
 }
 #: The same of the Cortex-A55, which issues two instructions a cycle in order; see _in_order_ports.
 IN_ORDER_PORTS: dict[str, float] = {"issue": 2, "vector": 1, "load": 1}
 
 #: Cycles until a result can be used on a Cortex-A55: LLVM's and SLOTHY's models of it, both after Arm's optimization guide.
-LATENCIES = {"fma": 4, "multiply": 4, "shift": 2, "widen": 3, "move": 2, "load": 3, "integer": 1, "branch": 1}
+LATENCIES = {
+    "fma": 4, "multiply": 4, "bound": 4, "shift": 2, "widen": 3, "move": 2, "load": 3, "store": 1, "integer": 1, "branch": 1
+}  # fmt: skip
 
 #: What an instruction is, by its mnemonic; of those that exist in both, the vector and the integer form.
 VECTOR = {
@@ -111,10 +120,12 @@ VECTOR = {
     **dict.fromkeys(("mul", "mla"), "multiply"),
     **dict.fromkeys(("sshll", "sshll2"), "shift"),
     **dict.fromkeys(("saddw", "saddw2"), "widen"),
-    **dict.fromkeys(("mov", "dup", "ins"), "move"),
+    **dict.fromkeys(("mov", "dup", "ins", "bif", "bit", "bsl"), "move"),
+    **dict.fromkeys(("fadd", "fmax", "fmin", "fcmgt"), "bound"),
 }
 INTEGER = ("add", "sub", "subs", "cmp", "csel", "csinc", "cinc", "mov", "lsl", "sxtw", "sbfiz", "madd")
 LOADS = ("ldr", "ldur", "ldp", "ldrsw", "ldursw", "ldpsw", "ld1r", "ldrb", "ldrh")
+STORES = ("str", "stur", "stp")
 BRANCH = re.compile(r"(b|b\.\w+|cbn?z|tbn?z)$")
 LABEL = re.compile(r"(\.L\w+|[A-Za-z_]\w*):")
 REGISTER_BYTES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
@@ -127,7 +138,7 @@ class Instruction:
 
     Attributes:
         text: as in the assembly, blanks made single.
-        kind: `fma`, `multiply`, `shift`, `widen`, `move` (all of vectors), `load`, `integer` or `branch`.
+        kind: `fma`, `multiply`, `bound`, `shift`, `widen`, `move` (all of vectors), `load`, `store`, `integer` or `branch`.
         writes, reads: registers (`v3`, `x7`) and `flags`.
         macs: products of weights and inputs.
         loaded: bytes of each register that is loaded.
@@ -164,10 +175,14 @@ def parse(line: str) -> Instruction:
             word = 4 if mnemonic.endswith("sw") else {"ldrb": 1, "ldrh": 2}.get(mnemonic, 0)
             loaded = [word or REGISTER_BYTES[operand[0]] for operand in operands[:at]]
         return Instruction(text, "load", written | updated, frozenset().union(*registers[at:]), 0, tuple(loaded))
+    if mnemonic in STORES:
+        at = next(i for i, operand in enumerate(operands) if operand.startswith("["))
+        updated = registers[at] if len(operands) > at + 1 or operands[at].endswith("!") else frozenset()
+        return Instruction(text, "store", updated, everything, 0, ())
     vector = operands and operands[0].startswith("v")
     if vector and mnemonic in VECTOR:
         kind = VECTOR[mnemonic]
-        adds = mnemonic in ("fmla", "sdot", "mla") or "[" in operands[0]
+        adds = mnemonic in ("fmla", "sdot", "mla", "bif", "bit", "bsl") or "[" in operands[0]
         reads = frozenset().union(*registers[1:], registers[0] if adds else frozenset())
         macs = LANES[operands[1].split(".")[1]] if kind in ("fma", "multiply") else 0
         return Instruction(text, kind, registers[0], reads, macs, ())
@@ -176,7 +191,7 @@ def parse(line: str) -> Instruction:
         writes = flags if mnemonic == "cmp" else registers[0] | (flags if mnemonic == "subs" else frozenset())
         reads = everything if mnemonic == "cmp" else frozenset().union(*registers[1:])
         return Instruction(text, "integer", writes, reads | (flags if mnemonic.startswith("c") else frozenset()), 0, ())
-    raise UserError(f"the loop has an instruction without a row in the tables: `{text}`. Add it to VECTOR, INTEGER or LOADS.")
+    raise UserError(f"the loop has an instruction without a row in the tables: `{text}`. Add it to VECTOR, INTEGER, LOADS or STORES.")
 
 
 def _registers(operand: str) -> frozenset[str]:
@@ -286,21 +301,29 @@ def sums_of(lines: Iterable[str]) -> int:
     return len(sums)
 
 
+def products_of(lines: Iterable[str]) -> int:
+    """Multiply instructions of vectors."""
+    return sum(MULTIPLYING.match(line) is not None for line in lines)
+
+
 def main_loop(assembly: str, kernel: Kernel) -> list[Instruction]:
-    """The inner loop of the widest tile: as many registers of sums as the tile has, and most multiplications an instruction.
+    """The inner loop of the widest tile: the kernel's sums and products, and most multiplications an instruction.
 
     Raises:
         UserError: there is none, as when the compiler keeps sums in memory, or it has instructions that the tables lack.
     """
-    loops = [lines for lines in inner_loops(assembly) if sums_of(lines) == kernel.sums]
+    loops = [
+        lines
+        for lines in inner_loops(assembly)
+        if sums_of(lines) == kernel.sums and kernel.products in (None, products_of(lines))
+    ]
     if not loops:
         raise UserError(
             f"{kernel.source}: no inner loop with {kernel.sums} registers of sums. Read its assembly: sums may have been spilled."
         )
 
     def density(lines: Sequence[str]) -> tuple[Fraction, int]:
-        products = sum(MULTIPLYING.match(line) is not None for line in lines)
-        return Fraction(products, len(lines)), len(lines)
+        return Fraction(products_of(lines), len(lines)), len(lines)
 
     return [parse(line) for line in max(loops, key=density)]
 
@@ -326,7 +349,7 @@ def _ports(instruction: Instruction) -> dict[str, int]:
             used["vector"] = 1  # the element is spread by a vector pipe
         if "]," in instruction.text or "]!" in instruction.text:
             used["integer"] = 1
-    elif instruction.kind in ("integer", "branch"):
+    elif instruction.kind in ("store", "integer", "branch"):
         used[instruction.kind] = 1
     else:
         used["vector"] = 1
@@ -345,7 +368,7 @@ def _in_order_ports(instruction: Instruction) -> dict[str, int]:
     if instruction.kind == "load":
         blocked = _blocked_cycles(instruction)
         return {"issue": 2 * blocked or 1, "vector": blocked, "load": ceil(sum(instruction.loaded) / 8)}
-    if instruction.kind in ("integer", "branch"):
+    if instruction.kind in ("store", "integer", "branch"):
         return {"issue": 1}
     return {"issue": 1, "vector": 1}
 
@@ -374,7 +397,7 @@ def in_order_cycles(loop: Sequence[Instruction], warm: int = 8, iterations: int 
         for instruction in loop:
             operands = max((ready.get(name, 0) for name in instruction.reads), default=0)
             loads = instruction.kind == "load"
-            on_vector = instruction.kind not in ("load", "integer", "branch")
+            on_vector = instruction.kind not in ("load", "store", "integer", "branch")
             blocked = _blocked_cycles(instruction) if loads else 0
             while (
                 cycle < operands
@@ -403,21 +426,31 @@ def in_order_cycles(loop: Sequence[Instruction], warm: int = 8, iterations: int 
 def forwarded(loop: Sequence[Instruction]) -> list[str]:
     """Two iterations in which every sum of FMLA is kept in two registers in turn, as far as registers are free.
 
-    A chain then waits 4 cycles for every other product, which is as if it waited 2 for each.
+    A chain then waits 4 cycles for every other product, which is as if it waited 2 for each. Where a chain begins within the loop,
+    its second register begins with a product.
     """
     taken = frozenset[str]().union(*(instruction.reads | instruction.writes for instruction in loop))
     free = (f"v{n}" for n in range(32) if f"v{n}" not in taken)
     second: dict[str, str] = {}
     turn: Counter[str] = Counter()
+    begins: set[str] = set()
     lines = []
     for instruction in [*loop, *loop]:
         if not instruction.text.startswith("fmla"):
             lines.append(instruction.text)
+            begins |= instruction.writes
+            turn.update({name: -turn[name] for name in instruction.writes})
             continue
         (own,) = instruction.writes
         if own not in second:
             second[own] = next(free, own)
-        lines.append(instruction.text.replace(f"{own}.", f"{second[own]}.", 1) if turn[own] % 2 else instruction.text)
+        text = instruction.text
+        if turn[own] % 2:
+            text = text.replace(f"{own}.", f"{second[own]}.", 1)
+            if own in begins and second[own] != own:
+                text = text.replace("fmla", "fmul")
+            begins.discard(own)
+        lines.append(text)
         turn[own] += 1
     return lines
 

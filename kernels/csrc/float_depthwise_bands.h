@@ -102,7 +102,7 @@ typedef struct {
 INLINE void tile(int size, int stride, int count, ac_shape shape, const real *from, const real *weights, real bias, element *y,
                  int64_t step) {
   OUTPUTS sum[2][4]; /* two chains of sums a row, or cores would wait for them */
-  if (size > 3) __asm__("" : "+r"(weights)); /* there are no registers for 25 weights from tile to tile */
+  if (size > 3) __asm__ volatile("" : "+r"(weights)); /* 25 weights are loaded again: there are no registers for them */
   AC_UNROLL for (int r = 0; r < count; r++) sum[0][r] = AC_SPLAT(OUTPUTS, bias), sum[1][r] = AC_SPLAT(OUTPUTS, (real)0);
   AC_UNROLL for (int kx = 0; kx < size; kx++) {
     const real *column = from + (stride == 1 ? kx : kx % 2 * shape.phase + kx / 2);
@@ -140,7 +140,7 @@ INLINE void strip(int size, int stride, int count, ac_shape shape, const real *f
   const int whole = row + count <= whole_rows;
   element *rows = y + row * shape.width, *to = whole ? rows : end;
   const int64_t last = shape.width < LANES ? 0 : shape.width - LANES, step = whole ? shape.width : LANES;
-  for (int64_t i = 0; i < shape.width; i += LANES) {
+  AC_SHORT for (int64_t i = 0; i < shape.width; i += LANES) {
     const int64_t at = i < last ? i : last;
     tile(size, stride, count, shape, from + at, weights, bias, to + at, step);
   }
