@@ -191,7 +191,9 @@ def parse(line: str) -> Instruction:
         writes = flags if mnemonic == "cmp" else registers[0] | (flags if mnemonic == "subs" else frozenset())
         reads = everything if mnemonic == "cmp" else frozenset().union(*registers[1:])
         return Instruction(text, "integer", writes, reads | (flags if mnemonic.startswith("c") else frozenset()), 0, ())
-    raise UserError(f"the loop has an instruction without a row in the tables: `{text}`. Add it to VECTOR, INTEGER, LOADS or STORES.")
+    raise UserError(
+        f"the loop has an instruction without a row in the tables: `{text}`. Add it to VECTOR, INTEGER, LOADS or STORES."
+    )
 
 
 def _registers(operand: str) -> frozenset[str]:
@@ -426,8 +428,8 @@ def in_order_cycles(loop: Sequence[Instruction], warm: int = 8, iterations: int 
 def forwarded(loop: Sequence[Instruction]) -> list[str]:
     """Two iterations in which every sum of FMLA is kept in two registers in turn, as far as registers are free.
 
-    A chain then waits 4 cycles for every other product, which is as if it waited 2 for each. Where a chain begins within the loop,
-    its second register begins with a product.
+    A chain then waits 4 cycles for every other product, which is as if it waited 2 for each. Where a chain begins within the
+    loop, its second register begins with a product.
     """
     taken = frozenset[str]().union(*(instruction.reads | instruction.writes for instruction in loop))
     free = (f"v{n}" for n in range(32) if f"v{n}" not in taken)
