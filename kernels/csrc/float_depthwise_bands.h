@@ -21,36 +21,30 @@ INLINE void store_masked(real *to, OUTPUTS v, MASK kept) { AC_STORE(OUTPUTS, to,
 
 /* `rows` rows of `count` elements, followed by zeros up to a whole vector. All lanes may be read. */
 static AC_NOINLINE void copy_rows(real *to, int64_t step, const element *from, int64_t width, int64_t rows, int64_t count) {
-  for (; count > 0; count -= 2 * LANES, to += 2 * LANES, from += 2 * LANES) {
-    const element *own = from;
-    real *store = to;
-    if (count > LANES) {
-      const MASK kept = mask_of(count - LANES);
-      AC_SHORT for (int64_t row = 0; row < rows; row++, store += step, own += width) {
-        AC_STORE(OUTPUTS, store, LOAD_REALS(LANES, own));
-        store_masked(store + LANES, LOAD_REALS(LANES, own + LANES), kept);
-      }
-    } else {
-      const MASK kept = mask_of(count);
-      AC_SHORT for (int64_t row = 0; row < rows; row++, store += step, own += width)
-        store_masked(store, LOAD_REALS(LANES, own), kept);
-    }
+  const int64_t last = (count - 1) / LANES * LANES;
+  const MASK kept = mask_of(count - last);
+  for (; rows > 0; rows--, to += step, from += width) {
+    AC_SHORT for (int64_t i = 0; i < last; i += LANES) AC_STORE(OUTPUTS, to + i, LOAD_REALS(LANES, from + i));
+    store_masked(to + last, LOAD_REALS(LANES, from + last), kept);
   }
 }
 
 /* The same, every second element to `to`, the others to `other`. */
 static AC_NOINLINE void copy_pairs(real *to, real *other, int64_t step, const element *from, int64_t width, int64_t rows,
                                    int64_t count) {
-  for (; count > 0; count -= 2 * LANES, to += LANES, other += LANES, from += 2 * LANES) {
-    const MASK even = mask_of((count + 1) / 2), odd = mask_of(count / 2);
-    const element *own = from;
-    real *store = to, *second = other;
-    AC_SHORT for (int64_t row = 0; row < rows; row++, store += step, second += step, own += width) {
-      const OUTPUTS low = LOAD_REALS(LANES, own), high = LOAD_REALS(LANES, own + LANES);
-      store_masked(store, AC_EVEN(LANES, low, high), even);
-      store_masked(second, AC_ODD(LANES, low, high), odd);
+  const int64_t last = (count - 1) / (2 * LANES) * LANES;
+  const MASK even = mask_of((count + 1) / 2 - last), odd = mask_of(count / 2 - last);
+  for (; rows > 0; rows--, to += step, other += step, from += width)
+    AC_SHORT for (int64_t i = 0; i <= last; i += LANES) {
+      const OUTPUTS low = LOAD_REALS(LANES, from + 2 * i), high = LOAD_REALS(LANES, from + 2 * i + LANES);
+      if (i < last) {
+        AC_STORE(OUTPUTS, to + i, AC_EVEN(LANES, low, high));
+        AC_STORE(OUTPUTS, other + i, AC_ODD(LANES, low, high));
+      } else {
+        store_masked(to + i, AC_EVEN(LANES, low, high), even);
+        store_masked(other + i, AC_ODD(LANES, low, high), odd);
+      }
     }
-  }
 }
 
 /* Rows of x under a band: `rows` from row `first` of x on are the rows from `above` on of its copy. */
@@ -61,7 +55,7 @@ typedef struct {
 static ac_rows rows_of(const ac_problem *p, const ac_bands *bands, int64_t output) {
   const int64_t top = output * p->stride_height - p->pad_top, bottom = top + ac_band_inputs(p, bands->outputs);
   const int64_t first = top < 0 ? 0 : top, end = bottom < p->x_height ? bottom : p->x_height;
-  return (ac_rows){first, first - top, end > first ? end - first : 0};
+  return (ac_rows){first, first - top, end > first && bands->columns > 0 ? end - first : 0};
 }
 
 /* `to` holds zeros wherever no band has rows or columns of x. `readable`: elements of the tensor from x on. */

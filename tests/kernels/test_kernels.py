@@ -640,6 +640,7 @@ SHAPES = (
     Layer(2, 2, (6, 7), (5, 5), (2, 2), padding=(2, 2, 1, 1), gap=3),
     Layer(3, 1, (3, 1), (3, 3), padding=(1, 1, 1, 1), activation="relu"),
     Layer(2, 1, (1, 2), (5, 5), (2, 2), padding=(5, 4, 5, 3)),
+    Layer(2, 1, (2, 1), (3, 3), padding=(1, 40, 1, 1)),
     Layer(2, 1, (43, 61), (3, 3), padding=(1, 1, 1, 1), activation="clamp"),
     Layer(2, 1, (27, 37), (5, 5), (2, 2), padding=(1, 2, 2, 1), activation="silu"),
     Layer(2, 1, (9, 13), (3, 3), (1, 1), (2, 2), padding=(2, 2, 2, 2)),
