@@ -3,7 +3,8 @@
     python benchmarks/arm_cycles.py [--show KERNEL] [--write]
 
 Every matrix and depthwise kernel is compiled for Cortex-X1, Cortex-A78 and Cortex-A55 with the options of kernels/toolchain.py.
-The innermost loop of its widest tile is found in the assembly. Then
+The innermost loop of its widest tile is found in the assembly; of float depthwise kernels that is all of a tile of 4 rows of
+outputs, with its end and its stores, for a window of 3x3 and stride 1. Then
   - the MACs of an iteration are counted from its multiply instructions;
   - `allowed` is what the busiest port leaves possible if nothing ever waited (PORTS, or the issue rules of the Cortex-A55);
   - `cycles` are those of llvm-mca: LLVM has no model of X1 and A78, so neoverse-v1 stands for the X1, whose pipes it shares, and
@@ -77,9 +78,9 @@ KERNELS = (
     Kernel("s8_dense", "int8", "dense", 16),
     Kernel("s8_block4x4", "int8", "block4x4", 16),
     Kernel("s8_block1x4", "int8", "block1x4", 8),
-    Kernel("f32_depthwise", "fp32", "depthwise", 4),
-    Kernel("f16_depthwise", "fp16", "depthwise", 4),
-    # A window of 3 x 3 with stride 1: 4 positions of 4 channels in 2 rows of outputs.
+    # A window of 3 x 3 with stride 1: a register of positions in 4 rows; of int8 4 positions of 4 channels in 2 rows.
+    Kernel("f32_depthwise", "fp32", "depthwise", 0, 4 * 9),
+    Kernel("f16_depthwise", "fp16", "depthwise", 0, 4 * 9),
     Kernel("s8_depthwise", "int8", "depthwise", 0, 3 * 8 + 8, 9 * 32),
 )
 
@@ -123,8 +124,8 @@ VECTOR = {
     **dict.fromkeys(("mul", "mla"), "multiply"),
     **dict.fromkeys(("sshll", "sshll2"), "shift"),
     **dict.fromkeys(("saddw", "saddw2"), "widen"),
-    **dict.fromkeys(("mov", "dup", "ins", "tbl", "uzp1"), "move"),
-    **dict.fromkeys(("fadd", "fmax", "fmin"), "real"),
+    **dict.fromkeys(("mov", "dup", "ins", "tbl", "uzp1", "bif", "bit", "bsl"), "move"),
+    **dict.fromkeys(("fadd", "fmax", "fmin", "fcmgt"), "real"),
     **dict.fromkeys(("add",), "add"),
 }
 INTEGER = ("add", "sub", "subs", "cmp", "csel", "csinc", "cinc", "mov", "lsl", "sxtw", "sbfiz", "madd")
@@ -186,7 +187,7 @@ def parse(line: str) -> Instruction:
     vector = operands and operands[0].startswith("v")
     if vector and mnemonic in VECTOR:
         kind = VECTOR[mnemonic]
-        adds = mnemonic in ("fmla", "sdot", "mla") or "[" in operands[0]
+        adds = mnemonic in ("fmla", "sdot", "mla", "bif", "bit", "bsl") or "[" in operands[0]
         reads = frozenset().union(*registers[1:], registers[0] if adds else frozenset())
         macs = LANES[operands[1].split(".")[1]] if kind in ("fma", "multiply") else 0
         return Instruction(text, kind, registers[0], reads, macs, ())
@@ -307,27 +308,28 @@ def sums_of(lines: Iterable[str]) -> int:
     return len(sums)
 
 
+def products_of(lines: Iterable[str]) -> int:
+    """Multiply instructions of vectors."""
+    return sum(MULTIPLYING.match(line) is not None for line in lines)
+
+
 def main_loop(assembly: str, kernel: Kernel) -> list[Instruction]:
-    """The inner loop of the widest tile: as many registers of sums as the tile has, and most multiplications an instruction.
+    """The inner loop of the widest tile: the kernel's sums and products, and most multiplications an instruction.
 
     Of kernels whose innermost loop goes from tile to tile, the loop of whole tiles with as many multiplications.
 
     Raises:
         UserError: there is none, as when the compiler keeps sums in memory, or it has instructions that the tables lack.
     """
-
-    def multiplies(lines: Sequence[str]) -> int:
-        return sum(MULTIPLYING.match(line) is not None for line in lines)
-
     loops = [
-        lines for lines in inner_loops(assembly) if sums_of(lines) == kernel.sums and kernel.multiplies in (0, multiplies(lines))
+        lines for lines in inner_loops(assembly) if sums_of(lines) == kernel.sums and kernel.multiplies in (0, products_of(lines))
     ]
     if not loops:
         wanted = f"{kernel.multiplies} multiplications" if kernel.multiplies else f"{kernel.sums} registers of sums"
         raise UserError(f"{kernel.source}: no inner loop with {wanted}. Read its assembly: sums may have been spilled.")
 
     def density(lines: Sequence[str]) -> tuple[Fraction, int]:
-        return Fraction(multiplies(lines), len(lines)), len(lines)
+        return Fraction(products_of(lines), len(lines)), len(lines)
 
     return [parse(line) for line in max(loops, key=density)]
 
@@ -430,21 +432,31 @@ def in_order_cycles(loop: Sequence[Instruction], warm: int = 8, iterations: int 
 def forwarded(loop: Sequence[Instruction]) -> list[str]:
     """Two iterations in which every sum of FMLA is kept in two registers in turn, as far as registers are free.
 
-    A chain then waits 4 cycles for every other product, which is as if it waited 2 for each.
+    A chain then waits 4 cycles for every other product, which is as if it waited 2 for each. Where a chain begins within the
+    loop, its second register begins with a product.
     """
     taken = frozenset[str]().union(*(instruction.reads | instruction.writes for instruction in loop))
     free = (f"v{n}" for n in range(32) if f"v{n}" not in taken)
     second: dict[str, str] = {}
     turn: Counter[str] = Counter()
+    begins: set[str] = set()
     lines = []
     for instruction in [*loop, *loop]:
         if not instruction.text.startswith("fmla"):
             lines.append(instruction.text)
+            begins |= instruction.writes
+            turn.update({name: -turn[name] for name in instruction.writes})
             continue
         (own,) = instruction.writes
         if own not in second:
             second[own] = next(free, own)
-        lines.append(instruction.text.replace(f"{own}.", f"{second[own]}.", 1) if turn[own] % 2 else instruction.text)
+        text = instruction.text
+        if turn[own] % 2:
+            text = text.replace(f"{own}.", f"{second[own]}.", 1)
+            if own in begins and second[own] != own:
+                text = text.replace("fmla", "fmul")
+            begins.discard(own)
+        lines.append(text)
         turn[own] += 1
     return lines
 

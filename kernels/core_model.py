@@ -36,6 +36,8 @@ _BLOCKS = {"unstructured": (1, 1), "block4x1": (4, 1), "block1x4": (1, 4), "bloc
 _LINE = 64
 #: Inputs that a dense floating-point kernel gathers at a time (csrc/view.h).
 _PANEL_DEPTH = 256
+#: Elements of the copy of a band of rows that float depthwise kernels of 3x3 and 5x5 read (csrc/bands.h).
+_BAND_REALS = 2048
 
 # Start and end of a register tile in cycles: pointers, the mispredicted loop exit; sparse rows differ in length, so their exit is
 # mispredicted nearly always.
@@ -51,6 +53,9 @@ _EPILOGUE = {"fp32": 3.0, "fp16": 3.0, "int8": 7.75}
 # One row of a padded or phase-split copy, and one row of outputs of a tile that is scattered: calls, short loops, their exits.
 _COPY_ROW_CYCLES = 18.0
 _SCATTER_CYCLES = 16.0
+# Of those depthwise kernels: one band or strip of up to 4 rows of outputs, its pointers, its copied or shared weights, its calls.
+_BAND_CYCLES = 30.0
+_STRIP_CYCLES = 12.0
 # SIMD instructions of a depthwise tap for one register: int8 inputs are widened to int16, pairs of products to int32.
 _TAP = {16: {"fp32": 1.0, "fp16": 1.0, "int8": 3.0}, 32: {"fp32": 1.0, "fp16": 1.0, "int8": 6.0}}
 # Tiles of int8 depthwise planes (csrc/s8_depthwise_plane.h). SIMD instructions to load and turn a register of inputs, of a dot
@@ -380,6 +385,8 @@ def _depthwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[float
         weights = geometry.kernel[0] * _round_up(geometry.kernel[1], 4)
     if dtype == "int8" and _has_row_tiles(geometry, core):
         compute = planes * _row_tiles_cycles(geometry, core)
+    elif dtype != "int8" and _is_banded(geometry):
+        compute = planes * _bands_cycles(geometry, dtype, core)
     else:
         view = _view(geometry)
         compute = _copy_cycles(view, planes, size * quad, core)
@@ -424,6 +431,69 @@ def _row_tiles_cycles(geometry: Geometry, core: Core) -> float:
         cycles += count * (_LINE_CYCLES + tiles * _row_tile_cycles(geometry.kernel[0], geometry.stride[0], rows, core))
     registers = geometry.in_height * ceil(geometry.in_width * 4 / isa)
     return cycles + geometry.in_height * _LINE_CYCLES + registers * 2.0 / core.loads
+
+
+def _is_banded(geometry: Geometry) -> bool:
+    """Whether float kernels take it rows at a time (csrc/bands.h)."""
+    kernel, stride = geometry.kernel, geometry.stride
+    return kernel in ((3, 3), (5, 5)) and stride in ((1, 1), (2, 2)) and geometry.dilation == (1, 1)
+
+
+def band_of(
+    size: int, stride: int, in_width: int, out_width: int, out_height: int, pad_left: int, lanes: int
+) -> tuple[int, int, int]:
+    """A band of a banded depthwise kernel, as ac_bands_of of csrc/bands.h makes it.
+
+    Args:
+        size, stride: of the square window.
+        lanes: fp32 lanes of the widest vector.
+
+    Returns:
+        Elements of a row of its copy, rows of its outputs, and columns of the input that are read.
+    """
+    lanes = max(lanes, 8)
+    columns = min(max((out_width - 1) * stride + size - pad_left, 0), in_width)
+    written = ceil(columns / (stride * lanes)) * lanes + (0 if stride == 1 else (pad_left + 1) // 2)
+    row = stride * _round_up(max(out_width + (size - 1) // stride, written), 8)
+    inputs = _BAND_REALS // row - size
+    outputs = 0 if inputs < 0 else (inputs // stride + 1) // 4 * 4
+    return row, min(max(outputs, 4), out_height), columns
+
+
+def _bands_cycles(geometry: Geometry, dtype: str, core: Core) -> float:
+    """Cycles of one plane of outputs of a banded depthwise kernel: strips of 4 rows, and one of what is left."""
+    size, stride, width = geometry.kernel[0], geometry.stride[0], geometry.out_width
+    missing = max(0, (width - 1) * stride + size - geometry.in_width)
+    _, outputs, columns = band_of(
+        size, stride, geometry.in_width, width, geometry.out_height, missing // 2, core.vector_bytes // 4
+    )
+    lanes = core.vector_bytes // _BYTES[dtype]
+    bands = ceil(geometry.out_height / outputs)
+    rows = min(geometry.in_height + (bands - 1) * max(0, size - stride), (geometry.out_height - bands) * stride + bands * size)
+    if stride == 1:
+        copies = rows * ceil(columns / lanes) * (3.0 / core.loads + 0.5 / core.vector_ops)
+    else:  # pairs: shuffled, and on x86 put in order across halves
+        shuffles = 4.0 if _isa(core) == 16 else 6.0
+        copies = rows * ceil(columns / (2 * lanes)) * (6.0 / core.loads + shuffles / core.vector_ops)
+    cycles = bands * _BAND_CYCLES + copies
+    for count, number in ((4, geometry.out_height // 4), (geometry.out_height % 4, 1)):
+        if count:
+            tiles = ceil(width / lanes)
+            cycles += number * (_STRIP_CYCLES + tiles * _band_tile_cycles(size, stride, count, dtype, core))
+    return cycles
+
+
+def _band_tile_cycles(size: int, stride: int, count: int, dtype: str, core: Core) -> float:
+    """Cycles of a vector of outputs in each of `count` rows: an input is loaded once for all rows, the 25 weights of 5x5 once."""
+    taps = size * size
+    # A sum begins as the bias; 5x5 has two sums, to be added.
+    vector = count * (taps + _EPILOGUE[dtype] + (1.0 if size == 5 else 0.0)) / core.vector_ops
+    weights = 0.0 if size == 3 else taps / (2.0 if _isa(core) == 16 else 1.0)
+    loads = (((count - 1) * stride + size) * size + weights) / core.loads
+    chain = taps * _CHAIN[_isa(core)][dtype] / (2.0 if size == 5 else 1.0)
+    if core.in_order:  # a load stops everything else
+        return max(vector + loads, chain)
+    return max(vector, loads, chain / 2.0)  # half of the next tile's runs beside this one
 
 
 def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Core) -> float:

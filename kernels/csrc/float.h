@@ -5,7 +5,7 @@
  *
  *   element                 what lies in memory          ELEMENTS(lanes)  a vector of it
  *   real                    what is computed with        REALS(lanes)     a vector of it
- *   MASKS(lanes)            what comparing two REALS gives
+ *   mask                    what comparing two reals gives  MASKS(lanes)   two REALS
  *   REAL_LANES              lanes of the widest vector
  */
 #include "activation.h"
@@ -43,8 +43,10 @@ typedef float real;
 #endif
 
 #if defined(AC_NATIVE_HALF)
+typedef int16_t mask;
 #define MASKS(lanes) AC_JOIN(i16x, lanes)
 #else
+typedef int32_t mask;
 #define MASKS(lanes) AC_JOIN(i32x, lanes)
 #endif
 

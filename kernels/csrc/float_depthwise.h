@@ -5,6 +5,7 @@
  *   weights[rows][window]
  */
 #include "float.h"
+#include "float_depthwise_bands.h"
 
 #define WIDE (4 * REAL_LANES)
 #define NARROW 4
@@ -31,6 +32,10 @@ static void single_pixel(const ac_problem *p, const ac_view *view, int64_t chann
 
 void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
+  if (ac_is_banded(p)) {
+    run_bands(p, x, y, scratch);
+    return;
+  }
   const ac_view view = ac_view_of(p);
   if (view.copied) ac_slack((void *)((element *)scratch + view.plane), 0);
   for (int64_t channel = 0; channel < p->rows; channel++) {

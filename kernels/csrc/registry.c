@@ -1,6 +1,7 @@
 /* The list of kernels, and everything about a problem that can be said without running it. */
 #include <string.h>
 
+#include "bands.h"
 #include "pool.h"
 #include "view.h"
 
@@ -103,6 +104,8 @@ int64_t ac_s4_unpacked_bytes(const ac_problem *p) {
 int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (kernel->op != AC_MATRIX && kernel->op != AC_DEPTHWISE && kernel->op != AC_POOL) return 0;
   if (kernel->op == AC_DEPTHWISE && kernel->x_type == AC_S8) return ac_s8_depthwise_bytes(p);
+  if (kernel->op == AC_DEPTHWISE && kernel->x_type != AC_S8 && ac_is_banded(p))
+    return 2 * ac_bands_of(p).length * (int64_t)sizeof(float);
   const ac_view view = ac_view_of(p);
   const int64_t copies = kernel->op == AC_MATRIX ? planes(kernel->x_type, p->columns) : 1;
   int64_t bytes = ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));

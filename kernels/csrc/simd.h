@@ -61,6 +61,7 @@ AC_MEMORY(f32x8);
 AC_MEMORY(f32x16);
 AC_MEMORY(i32x4);
 AC_MEMORY(i32x8);
+AC_MEMORY(i32x16);
 AC_MEMORY(u32x8);
 AC_MEMORY(u16x8);
 AC_MEMORY(i16x4);
@@ -84,6 +85,13 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Before loops of few rounds, which vectors or copies of the loop would only slow down. */
+#if defined(__clang__)
+#define AC_SHORT _Pragma("clang loop vectorize(disable) unroll(disable)")
+#else
+#define AC_SHORT
+#endif
+
 /* Before loops over the kept blocks of one row. Two blocks at a time need fewer loads on ARM, which loads indices and weights in pairs. */
 #if defined(__aarch64__) && defined(__clang__)
 #define AC_PAIRS _Pragma("clang loop unroll_count(2)")
@@ -105,6 +113,16 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 
 /* Where `mask` (a comparison) holds `a`, elsewhere `b`. */
 #define AC_SELECT(type, mask_type, mask, a, b) ((type)(((mask) & (mask_type)(a)) | (~(mask) & (mask_type)(b))))
+
+/* Every second element of two vectors in a row: the first, third, ... and the second, fourth, ... */
+#define AC_EVEN_4 0, 2, 4, 6
+#define AC_EVEN_8 AC_EVEN_4, 8, 10, 12, 14
+#define AC_EVEN_16 AC_EVEN_8, 16, 18, 20, 22, 24, 26, 28, 30
+#define AC_ODD_4 1, 3, 5, 7
+#define AC_ODD_8 AC_ODD_4, 9, 11, 13, 15
+#define AC_ODD_16 AC_ODD_8, 17, 19, 21, 23, 25, 27, 29, 31
+#define AC_EVEN(lanes, low, high) __builtin_shufflevector(low, high, AC_JOIN(AC_EVEN_, lanes))
+#define AC_ODD(lanes, low, high) __builtin_shufflevector(low, high, AC_JOIN(AC_ODD_, lanes))
 
 /* fma: a * b + c rounded once. larger, smaller: of a bound and a value that is not NaN. nearest: to int32, ties to even, for
  * magnitudes below 2^22. */

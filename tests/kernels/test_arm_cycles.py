@@ -210,3 +210,26 @@ def test_ports() -> None:
 def test_forwarded_sums_alternate_between_registers() -> None:
     lines = arm_cycles.forwarded(parsed(*FMLA[:2], "add x1, x1, #4"))
     assert [line.split(",")[0] for line in lines] == ["fmla v0.4s", "fmla v1.4s", "add x1", "fmla v2.4s", "fmla v3.4s", "add x1"]
+
+
+def test_chains_that_begin_in_the_loop_begin_twice() -> None:
+    lines = arm_cycles.forwarded(parsed("mov v0.16b, v9.16b", *FMLA[:1] * 3, "fmax v1.4s, v0.4s, v9.4s"))
+    names = ["mov", "fmla", "fmul", "fmla", "fmax"]
+    assert [line.split()[0] for line in lines] == names * 2
+    assert [line.split()[1] for line in lines[:4]] == ["v0.16b,", "v0.4s,", "v2.4s,", "v0.4s,"]
+
+
+def test_stores_and_bounds() -> None:
+    store = arm_cycles.parse("str q20, [x18, x13]")
+    assert (store.kind, store.macs, store.writes, store.reads) == ("store", 0, frozenset(), {"v20", "x18", "x13"})
+    assert arm_cycles.parse("stp q1, q2, [x3], #32").writes == {"x3"}
+    assert arm_cycles.parse("fmax v1.4s, v0.4s, v9.4s").kind == "bound"
+    assert arm_cycles.parse("bif v1.16b, v0.16b, v9.16b").reads == {"v0", "v1", "v9"}
+    assert arm_cycles.port_cycles(parsed("str q20, [x18]", "stp q1, q2, [x18]"), CHIPS["cortex-x1"]) == ("store", 1.0)
+
+
+def test_products_tell_loops_apart() -> None:
+    kernel = arm_cycles.Kernel("made_up", "fp32", "depthwise", 1, 1)
+    assert arm_cycles.products_of(line.text for line in arm_cycles.main_loop(LOOP, kernel)) == 1
+    with pytest.raises(UserError, match="no inner loop"):
+        arm_cycles.main_loop(LOOP, arm_cycles.Kernel("made_up", "fp32", "depthwise", 1, 2))

@@ -8,19 +8,23 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from autocompress.kernels.calls import Problem
 from autocompress.kernels.core_model import (
     FITTED,
     FITTED_X86,
     VERSION,
     _row_tiles,
     _tiles,
+    band_of,
     calibration,
     op_time_us,
     quantile,
     supports,
 )
 from autocompress.kernels.geometry import Geometry, KernelOp
+from autocompress.kernels.native import Library, _Problem
 from autocompress.kernels.targets import Core, list_targets, load_target
+from autocompress.kernels.toolchain import HOST, build
 
 X1 = load_target("pixel7").core("X1")
 CORES = [core for name in list_targets() for core in load_target(name).cores]
@@ -283,6 +287,38 @@ def test_depthwise_planes_of_int8_are_the_fast_ones() -> None:
                 assert time(depthwise(side, 3, 2), core=core) < time(depthwise(side, 3, 1), core=core)
         # Without dot products there is one way for all windows; dilation only makes the padding wider.
         assert time(depthwise(side, 3, 1), core=a72) > 0.85 * time(depthwise(side, 3, 1, 2), core=a72)
+
+
+@pytest.mark.parametrize(("cpu", "flags", "lanes"), [("baseline", (), 4), ("native", ("-DAC_F32_LANES=16",), 16)])
+@deterministic
+@given(
+    st.sampled_from([3, 5]),
+    st.sampled_from([1, 2]),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    st.integers(0, 5),
+)
+def test_bands_are_those_of_the_kernels(
+    cpu: str, flags: tuple[str, ...], lanes: int, side: int, stride: int, x: tuple[int, int], y: tuple[int, int], left: int
+) -> None:
+    row, outputs, columns = band_of(side, stride, x[1], y[1], y[0], left, lanes)
+    assert 0 <= columns <= x[1]
+    assert outputs == y[0] or outputs % 4 == 0
+    problem = Problem(1, 1, *x, *y, side, side, stride, stride, pad_left=left, x_plane=x[0] * x[1], y_plane=y[0] * y[1])
+    library = Library(build(HOST, cpu, flags))
+    scratch = library.scratch_bytes(library.find(b"f32_depthwise"), _Problem(*dataclasses.astuple(problem)))
+    assert scratch == 2 * 4 * (-(-(((outputs - 1) * stride + side) * row + 2 * max(8, lanes)) // 16) * 16)
+
+
+def test_float_depthwise_rows_share_their_inputs() -> None:
+    # Of 3x3 and 5x5 an input is loaded once for 4 rows of outputs; other windows have tiles of one row.
+    def rate(kernel: tuple[int, int], bits: int) -> float:
+        geometry = Geometry("depthwise", 256, 256, 56, 56, 56, 56, kernel, groups=256)
+        return geometry.macs / (time(geometry, bits=bits) - FITTED.op_cycles / (X1.ghz * 1e3))
+
+    for bits in (32, 16):
+        assert rate((3, 3), bits) > 1.2 * rate((3, 2), bits)
+        assert rate((5, 5), bits) > 1.2 * rate((5, 4), bits)
 
 
 def test_dense_blocks_of_zeros_cost_less_than_dense_weights_when_there_are_enough() -> None:

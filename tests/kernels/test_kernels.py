@@ -470,6 +470,24 @@ def windowed(draw: st.DrawFn) -> Layer:
     )
 
 
+@st.composite
+def banded(draw: st.DrawFn) -> Layer:
+    """The windows that float depthwise kernels take rows at a time, of one band and of several."""
+    side = draw(st.sampled_from([3, 5]))
+    stride = draw(st.sampled_from([1, 2]))
+    pads = st.integers(0, side)
+    return Layer(
+        rows=draw(st.integers(1, 3)),
+        size=(draw(st.one_of(st.integers(1, 15), st.integers(1, 90))), draw(st.one_of(st.integers(1, 34), st.integers(1, 90)))),
+        kernel=(side, side),
+        stride=(stride, stride),
+        padding=draw(st.tuples(pads, pads, pads, pads)),
+        activation=draw(st.sampled_from(["none", "relu", "hardswish"])),
+        gap=draw(gaps),
+        seed=draw(seeds),
+    )
+
+
 def filled(case: Case) -> NDArray[Any]:
     """The host's output, in memory that held 0x55."""
     output = np.full(case.call.y_shape, 0, case.call.y_dtype)
@@ -489,6 +507,14 @@ def test_pointwise_equals_numpy(dtype: PackedDtype, structure: PackedStructure, 
 @deterministic
 @given(spec=windowed())
 def test_convolution_equals_numpy(dtype: PackedDtype, structure: PackedStructure, spec: Layer) -> None:
+    case = layer_case(dtype, structure, spec)
+    case.check(filled(case), 0x55)
+
+
+@pytest.mark.parametrize(("dtype", "structure"), DEPTHWISE)
+@settings(deterministic, max_examples=150)
+@given(spec=banded())
+def test_depthwise_bands_equal_numpy(dtype: PackedDtype, structure: Literal["depthwise"], spec: Layer) -> None:
     case = layer_case(dtype, structure, spec)
     case.check(filled(case), 0x55)
 
@@ -665,6 +691,16 @@ SHAPES = (
     Layer(4, 4, (5, 9), (5, 5), (2, 2), padding=(1, 1, 2, 2), activation="relu", gap=2),
     Layer(7, 7, (1, 2), (5, 5), (2, 2), padding=(5, 5, 3, 0)),
     Layer(4, 4, (9, 7), (3, 3), padding=(2, 2, 2, 2), dilation=(2, 2)),
+    # Rows of a float depthwise kernel: shorter and longer than a vector, in one band and in several; its general path.
+    Layer(3, 2, (7, 7), (5, 5), padding=(2, 2, 2, 2), activation="hardswish"),
+    Layer(2, 3, (7, 6), (3, 3), (2, 2), padding=(1, 1, 1, 1)),
+    Layer(2, 2, (6, 7), (5, 5), (2, 2), padding=(2, 2, 1, 1), gap=3),
+    Layer(3, 1, (3, 1), (3, 3), padding=(1, 1, 1, 1), activation="relu"),
+    Layer(2, 1, (1, 2), (5, 5), (2, 2), padding=(5, 4, 5, 3)),
+    Layer(2, 1, (2, 1), (3, 3), padding=(1, 40, 1, 1)),
+    Layer(2, 1, (43, 61), (3, 3), padding=(1, 1, 1, 1), activation="clamp"),
+    Layer(2, 1, (27, 37), (5, 5), (2, 2), padding=(1, 2, 2, 1), activation="silu"),
+    Layer(2, 1, (9, 13), (3, 3), (1, 1), (2, 2), padding=(2, 2, 2, 2)),
     # Panels of a dense float kernel: of many tiles, and in two parts, the second of an odd number of inputs.
     Layer(6, 5, (1, 300), activation="relu", density=0.8),
     Layer(5, 261, (7, 7), activation="relu", density=0.1),
