@@ -21,7 +21,8 @@ typedef float real;
 #define ac_pad ac_pad4
 #define ac_slack ac_slack4
 #define ac_scatter ac_scatter4
-#define ac_gather_row ac_gather_row4
+#define ac_gather_rows ac_gather_rows4
+#define ac_gather_masked ac_gather_masked4
 #define AC_BITS(bits) (bits)
 #else
 typedef _Float16 element;
@@ -30,7 +31,8 @@ typedef _Float16 element;
 #define ac_pad ac_pad2
 #define ac_slack ac_slack2
 #define ac_scatter ac_scatter2
-#define ac_gather_row ac_gather_row2
+#define ac_gather_rows ac_gather_rows2
+#define ac_gather_masked ac_gather_masked2
 #define AC_BITS(bits) (uint16_t)(bits)
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 #define AC_NATIVE_HALF 1

@@ -26,8 +26,8 @@
 /* A tile's place in y, its inputs, and where they were. */
 typedef struct {
   ac_place place;
-  const element *inputs;
-  ac_pieces pieces;
+  element *inputs;
+  ac_cut cut;
 } ac_gathered;
 
 /* What the tiles of a dense kernel share: how many inputs were gathered, whether they are the first and the last ones, and the elements

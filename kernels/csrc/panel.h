@@ -1,7 +1,7 @@
 /* Panels: the inputs of a tile of consecutive output pixels, gathered by the dense kernels so that no position between two rows of
  * outputs is computed. For every input (or quad of inputs) a panel has one row, of as many pixels as the tile.
  *
- * A tile is cut where a row of outputs, or of inputs, ends. What it reads from a plane are then a few pieces of 8, 4 or 1 pixels,
+ * A tile is cut where a row of outputs ends, or one of inputs. What it reads from a plane are then a few pieces of 8, 4 or 1 pixels,
  * the same ones for all channels; the last piece of a run begins early. With stride 1 they are read from x itself: what lies outside of
  * it is filled in. With other strides, or so few channels that finding the pieces takes longer than copying, they are read from the
  * copy of view.h.
@@ -11,52 +11,100 @@
 
 #include <string.h>
 
+#include "simd.h"
 #include "view.h"
 
 typedef struct {
-  int32_t from, to; /* in pixels: from the beginning of a plane, and of the row of a panel */
+  int32_t from, to; /* in pixels: from where the first one of the tile is in its plane, and from the beginning of the panel's row */
 } ac_piece;
 
 typedef struct {
-  int64_t eights, fours, ones, inside; /* numbers of pieces, and of pixels that they cover */
-  int64_t run;                         /* the tile is one piece: it begins here; else -1 */
+  int64_t eights, fours, ones; /* number of pieces */
   ac_piece eight[AC_WIDEST / 4], four[AC_WIDEST / 2], one[AC_WIDEST];
 } ac_pieces;
+
+typedef struct {
+  int64_t whole; /* the tile is one run */
+  ac_pieces inside, outside; /* what is copied, and what is filled */
+} ac_cut;
 
 /* The planes from which a panel is gathered. */
 typedef struct {
   const void *planes;
   int64_t plane, height, width; /* in pixels; planes are `plane` apart */
   int64_t in_place;             /* planes are those of x, and the window may lie partly outside of them */
+  int64_t flat;                 /* in place, and rows are as long as those of outputs: the pixels of all planes; else 0 */
 } ac_source;
 
-/* Pieces of the tile at `place`, shifted by `top` rows and `left` columns. */
-void ac_pieces_of(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t top, int64_t left,
-                  ac_pieces *pieces);
-
-/* Pieces of the tile at `place` at a position of the window, of a source that is x itself. */
-static inline void ac_window_pieces(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t window,
-                                    ac_pieces *pieces) {
-  const int64_t ky = window / p->kernel_width, kx = window - ky * p->kernel_width;
-  ac_pieces_of(p, source, place, ky * p->dilation_height - p->pad_top, kx * p->dilation_width - p->pad_left, pieces);
+/* Where the first pixel of a tile is in a plane. */
+static inline int64_t ac_first_pixel(const ac_source *source, const ac_place *place) {
+  return place->row * source->width + place->column;
 }
 
-/* One row of a panel, `width` pixels, from the plane at `from`. */
-#define AC_DEFINE_GATHER_ROW(bits, bytes)                                                                                     \
-  static inline void ac_gather_row##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t width, uint##bits##_t fill, \
-                                          const ac_pieces *pieces) {                                                          \
-    if (pieces->inside < width)                                                                                               \
-      for (int64_t i = 0; i < width; i++) to[i] = fill;                                                                       \
-    for (const ac_piece *piece = pieces->eight, *end = piece + pieces->eights; piece < end; piece++)                          \
-      memcpy(to + piece->to, from + piece->from, 8 * sizeof *to);                                                             \
-    for (const ac_piece *piece = pieces->four, *end = piece + pieces->fours; piece < end; piece++)                            \
-      memcpy(to + piece->to, from + piece->from, 4 * sizeof *to);                                                             \
-    for (const ac_piece *piece = pieces->one, *end = piece + pieces->ones; piece < end; piece++)                              \
-      to[piece->to] = from[piece->from];                                                                                      \
+/* How the tile at `place` is cut at a position of the window. */
+void ac_cut_tile(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t window, ac_cut *cut);
+
+/* Rows of a panel, `width` pixels, where the first one of every plane is at its offset from `from`: a few of them at a time, because distant
+ * planes are more pages than a TLB has entries. */
+#define AC_DEFINE_GATHER_ROWS(bits, bytes)                                                                                       \
+  static inline void ac_gather_rows##bytes(uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, \
+                                           int64_t width, uint##bits##_t fill, const ac_cut *cut) {                              \
+    const ac_pieces *in = &cut->inside, *out = &cut->outside;                                                                    \
+    const uint##bits##_t eight[8] = {fill, fill, fill, fill, fill, fill, fill, fill};                                            \
+    for (int64_t some; rows > 0; rows -= some, offsets += some, to += some * width) {                                            \
+      some = rows < 16 ? rows : 16;                                                                                              \
+      for (int64_t n = 0; n < in->eights; n++)                                                                                   \
+        AC_SHORT for (int64_t i = 0; i < some; i++)                                                                              \
+          memcpy(to + i * width + in->eight[n].to, from + offsets[i] + in->eight[n].from, 8 * sizeof *to);                       \
+      for (int64_t n = 0; n < in->fours; n++)                                                                                    \
+        AC_SHORT for (int64_t i = 0; i < some; i++)                                                                              \
+          memcpy(to + i * width + in->four[n].to, from + offsets[i] + in->four[n].from, 4 * sizeof *to);                         \
+      for (int64_t n = 0; n < in->ones; n++)                                                                                     \
+        AC_SHORT for (int64_t i = 0; i < some; i++) to[i * width + in->one[n].to] = from[offsets[i] + in->one[n].from];          \
+      for (int64_t n = 0; n < out->eights; n++)                                                                                  \
+        AC_SHORT for (int64_t i = 0; i < some; i++) memcpy(to + i * width + out->eight[n].to, eight, 8 * sizeof *to);            \
+      for (int64_t n = 0; n < out->fours; n++)                                                                                   \
+        AC_SHORT for (int64_t i = 0; i < some; i++) memcpy(to + i * width + out->four[n].to, eight, 4 * sizeof *to);             \
+      for (int64_t n = 0; n < out->ones; n++)                                                                                    \
+        AC_SHORT for (int64_t i = 0; i < some; i++) to[i * width + out->one[n].to] = fill;                                       \
+    }                                                                                                                            \
   }
 
-AC_DEFINE_GATHER_ROW(32, 4)
-AC_DEFINE_GATHER_ROW(16, 2)
+AC_DEFINE_GATHER_ROWS(32, 4)
+AC_DEFINE_GATHER_ROWS(16, 2)
+
+/* The same of a flat source: of every plane one run is read, which may begin before the plane or end behind it, and what lies outside is
+ * masked. Where it would leave the `pixels` behind `planes`, it is gathered in pieces. */
+#define AC_DEFINE_GATHER_MASKED(bits, bytes)                                                                                       \
+  static inline void ac_gather_masked##bytes(uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, \
+                                             int64_t width, uint##bits##_t fill, const ac_cut *cut,                                \
+                                             const uint##bits##_t *planes, int64_t pixels) {                                       \
+    const u##bits##x8 filling = AC_SPLAT(u##bits##x8, fill);                                                                       \
+    uint##bits##_t mask[AC_WIDEST];                                                                                                \
+    u##bits##x8 inside[AC_WIDEST / 8];                                                                                             \
+    memset(mask, 255, sizeof mask);                                                                                                \
+    for (int64_t n = 0; n < cut->outside.eights; n++) memset(mask + cut->outside.eight[n].to, 0, 8 * sizeof *mask);                \
+    for (int64_t n = 0; n < cut->outside.fours; n++) memset(mask + cut->outside.four[n].to, 0, 4 * sizeof *mask);                  \
+    for (int64_t n = 0; n < cut->outside.ones; n++) mask[cut->outside.one[n].to] = 0;                                              \
+    for (int64_t v = 0; v < width / 8; v++) inside[v] = AC_LOAD(u##bits##x8, mask + 8 * v);                                        \
+    for (int64_t i = 0; i < rows; i++, to += width) {                                                                              \
+      const int64_t first = from - planes + offsets[i];                                                                            \
+      if (first < 0 || first + width > pixels) {                                                                                   \
+        ac_gather_rows##bytes(to, from, offsets + i, 1, width, fill, cut);                                                         \
+        continue;                                                                                                                  \
+      }                                                                                                                            \
+      AC_UNROLL for (int64_t v = 0; v < width / 8; v++) {                                                                          \
+        const u##bits##x8 row = AC_LOAD(u##bits##x8, planes + first + 8 * v);                                                      \
+        AC_STORE(u##bits##x8, to + 8 * v, (row & inside[v]) | (filling & ~inside[v]));                                             \
+      }                                                                                                                            \
+    }                                                                                                                              \
+  }
+
+AC_DEFINE_GATHER_MASKED(32, 4)
+AC_DEFINE_GATHER_MASKED(16, 2)
+
+/* For every input, window by window, its offset from the one of the first plane that belongs to a tile's first pixel. */
+void ac_input_offsets(const ac_problem *p, const ac_source *source, int64_t planes, int32_t *offsets);
 
 /* Tiles over all output pixels, without a break. */
 static inline ac_view ac_outputs_of(const ac_problem *p) {

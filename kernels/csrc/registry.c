@@ -107,7 +107,9 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   const int64_t panel = kernel->op == AC_MATRIX && !kernel->sparse && kernel->x_type != AC_S8;
   int64_t bytes = panel && ac_in_place(p, &view) ? 0 : ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
   /* The inputs that are gathered (float_4oc_dense.h) and the sums so far of all rows, which are never wider than floats. */
-  if (panel) bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float);
+  if (panel)
+    bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
+             up(inputs(kernel, p) * (int64_t)sizeof(int32_t), 64);
   if (kernel->bits == 4) bytes += ac_s4_unpacked_bytes(p);
   if (kernel->op == AC_POOL) bytes += ac_pool_factor_count(&view) * (int64_t)sizeof(float);
   return bytes;

@@ -84,6 +84,13 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Before loops of few rounds, which vectors would only slow down. */
+#if defined(__clang__)
+#define AC_SHORT _Pragma("clang loop vectorize(disable) unroll(disable)")
+#else
+#define AC_SHORT
+#endif
+
 /* Before loops over the kept blocks of one row. Two blocks at a time need fewer loads on ARM, which loads indices and weights in pairs. */
 #if defined(__aarch64__) && defined(__clang__)
 #define AC_PAIRS _Pragma("clang loop unroll_count(2)")

@@ -23,13 +23,6 @@ int64_t ac_window_offset(const ac_problem *p, const ac_view *view, int64_t ky, i
   return (phase * view->height + row / p->stride_height) * view->width + column / p->stride_width;
 }
 
-/* Before loops of few rounds, which vectors would only slow down. */
-#if defined(__clang__)
-#define AC_SHORT _Pragma("clang loop vectorize(disable) unroll(disable)")
-#else
-#define AC_SHORT
-#endif
-
 /* Of one row of a phase: elements of padding before those of x, the first of those, and their number. */
 typedef struct {
   int64_t before, first, inside;

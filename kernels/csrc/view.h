@@ -14,7 +14,8 @@
 
 #define AC_PANEL_DEPTH 256  /* inputs of a tile that a dense float kernel gathers at a time */
 #define AC_WIDEST 32        /* positions of the widest tile that does */
-#define AC_PART_TILES 2     /* wide tiles of a panel that holds a part of the inputs */
+#define AC_PART_TILES 2     /* most wide tiles of a panel that holds a part of the inputs */
+#define AC_NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read */
 #define AC_FEWEST_COLUMNS 16 /* columns of which a dense kernel gathers windows from x itself */
 
 typedef struct {
