@@ -104,7 +104,6 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
 
 #define PAD(p, view, x, scratch) ac_slack(ac_pad(p, view, x, (p)->columns, 0, scratch), 0)
 #if SPARSE
-#define PANEL 0
 #include "walk.h"
 #else
 #include "float_4oc_dense.h"

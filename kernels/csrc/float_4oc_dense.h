@@ -6,6 +6,7 @@
  * AC_PANEL_DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
  */
 #define MOST_TILES 8
+#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read */
 
 /* Inputs whose weights are one vector, where lanes are rows. */
 #if REAL_LANES >= 8
@@ -111,13 +112,10 @@ static inline void fetch(const ac_ahead *ahead, int64_t begin, int64_t end) {
 void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
   const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
-  ac_source source = {x, view.plane, view.height, view.width, 0, 0};
+  const ac_source source = ac_source_of(p, &view, p->columns, x, scratch);
   element *panel = scratch;
-  if (ac_in_place(p, &view)) {
-    source = (ac_source){x, p->x_plane, p->x_height, p->x_width, 1, p->x_width == p->y_width ? p->columns * p->x_plane : 0};
-  } else if (view.copied) {
+  if (source.planes == scratch) {
     PAD(p, &view, x, scratch);
-    source.planes = scratch;
     panel = (element *)((char *)scratch + ac_copy_bytes(&view, p->columns, sizeof *panel));
   }
   if (outputs.positions == 1 && !source.in_place) {
@@ -130,7 +128,7 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   int32_t *offsets = (int32_t *)(partial + rows * own_sums);
   ac_input_offsets(p, &source, p->columns, offsets);
   const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
-  const int64_t part_tiles = rows * inputs * (int64_t)sizeof *panel > AC_NEAR_BYTES ? AC_PART_TILES : 1;
+  const int64_t part_tiles = rows * inputs * (int64_t)sizeof *panel > NEAR_BYTES ? AC_PART_TILES : 1;
   const int64_t most_part = inputs <= AC_PANEL_DEPTH ? inputs : AC_PANEL_DEPTH / part_tiles;
   const int64_t parts = (inputs + most_part - 1) / most_part;
   const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;

@@ -14,6 +14,11 @@
 #include "simd.h"
 #include "view.h"
 
+#define AC_PANEL_DEPTH 256  /* inputs of a tile that are gathered at a time: planar channels, or quads */
+#define AC_WIDEST 32        /* pixels of the widest tile */
+#define AC_PART_TILES 2     /* float: most wide tiles of a panel that holds a part of the inputs */
+#define AC_FEWEST_PLANES 16 /* from which windows are gathered in place */
+
 typedef struct {
   int32_t from, to; /* in pixels: from where the first one of the tile is in its plane, and from the beginning of the panel's row */
 } ac_piece;
@@ -35,6 +40,23 @@ typedef struct {
   int64_t in_place;             /* planes are those of x, and the window may lie partly outside of them */
   int64_t flat;                 /* in place, and rows are as long as those of outputs: the pixels of all planes; else 0 */
 } ac_source;
+
+/* Whether a window is gathered from x itself, of that many planes. */
+static inline int64_t ac_in_place(const ac_problem *p, const ac_view *view, int64_t planes) {
+  return view->copied && p->stride_height == 1 && p->stride_width == 1 && planes >= AC_FEWEST_PLANES;
+}
+
+/* x, or the copy that is to be made of it. */
+static inline ac_source ac_source_of(const ac_problem *p, const ac_view *view, int64_t planes, const void *x, const void *copy) {
+  if (ac_in_place(p, view, planes))
+    return (ac_source){x, p->x_plane, p->x_height, p->x_width, 1, p->x_width == p->y_width ? planes * p->x_plane : 0};
+  return (ac_source){view->copied ? copy : x, view->plane, view->height, view->width, 0, 0};
+}
+
+/* Whether the dense int8 kernel gathers its inputs: there is a window, and there are enough outputs for its narrowest tile. */
+static inline int64_t ac_s8_gathers(const ac_problem *p) {
+  return p->kernel_height * p->kernel_width > 1 && p->y_height * p->y_width >= 4;
+}
 
 /* Where the first pixel of a tile is in a plane. */
 static inline int64_t ac_first_pixel(const ac_source *source, const ac_place *place) {

@@ -1,6 +1,7 @@
 /* The list of kernels, and everything about a problem that can be said without running it. */
 #include <string.h>
 
+#include "panel.h"
 #include "pool.h"
 #include "view.h"
 
@@ -104,9 +105,9 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (kernel->op != AC_MATRIX && kernel->op != AC_DEPTHWISE && kernel->op != AC_POOL) return 0;
   const ac_view view = ac_view_of(p);
   const int64_t copies = kernel->op == AC_MATRIX ? planes(kernel->x_type, p->columns) : 1;
-  const int64_t panel = kernel->op == AC_MATRIX && !kernel->sparse && kernel->x_type != AC_S8;
-  int64_t bytes = panel && ac_in_place(p, &view) ? 0 : ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
-  /* The inputs that are gathered (float_4oc_dense.h) and the sums so far of all rows, which are never wider than floats. */
+  const int64_t panel = kernel->op == AC_MATRIX && !kernel->sparse && (kernel->x_type != AC_S8 || ac_s8_gathers(p));
+  int64_t bytes = panel && ac_in_place(p, &view, copies) ? 0 : ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
+  /* What is gathered, the sums so far of all rows, which are never wider than floats, and an offset of every input. */
   if (panel)
     bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
              up(inputs(kernel, p) * (int64_t)sizeof(int32_t), 64);

@@ -12,12 +12,6 @@
 
 #define AC_SLACK 128 /* at least the widest tile of any kernel */
 
-#define AC_PANEL_DEPTH 256  /* inputs of a tile that a dense float kernel gathers at a time */
-#define AC_WIDEST 32        /* positions of the widest tile that does */
-#define AC_PART_TILES 2     /* most wide tiles of a panel that holds a part of the inputs */
-#define AC_NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read */
-#define AC_FEWEST_COLUMNS 16 /* columns of which a dense kernel gathers windows from x itself */
-
 typedef struct {
   int64_t copied;
   int64_t width, height;                 /* of a phase, in positions */
@@ -55,11 +49,6 @@ void ac_slack2(uint16_t *end, uint16_t fill);
 /* Store a tile of 4 or 2 byte elements in plane y, without what is no output. */
 void ac_scatter4(const ac_problem *p, const ac_view *view, const ac_place *place, const void *tile, void *y);
 void ac_scatter2(const ac_problem *p, const ac_view *view, const ac_place *place, const void *tile, void *y);
-
-/* Whether a dense kernel with a panel (panel.h) needs no copy where others do. */
-static inline int64_t ac_in_place(const ac_problem *p, const ac_view *view) {
-  return view->copied && p->stride_height == 1 && p->stride_width == 1 && p->columns >= AC_FEWEST_COLUMNS;
-}
 
 /* The tile to compute at `position`. A copy may be run over; elsewhere the last tile begins early and computes some pixels twice,
  * which costs less than narrow tiles. Width 1 when there are fewer pixels than `narrow`. */
