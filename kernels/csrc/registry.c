@@ -112,7 +112,10 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
     bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
              up(inputs(kernel, p) * (int64_t)sizeof(int32_t), 64);
   if (kernel->bits == 4) bytes += ac_s4_unpacked_bytes(p);
-  if (kernel->op == AC_POOL) bytes += ac_pool_factor_count(&view) * (int64_t)sizeof(float);
+  /* Averages: factors, then a copy. Max (max_pool.h): a line, then its phases, in the room of a copy. */
+  if (kernel->op == AC_POOL)
+    bytes += ac_pool_factor_count(&view) * (int64_t)sizeof(float) +
+             up(view.width * p->stride_width * pixel_bytes(kernel->x_type), 64);
   return bytes;
 }
 
