@@ -58,7 +58,11 @@ void AC_JOIN(ac_, AC_FLOAT(avg_pool))(const ac_problem *p, const void *x, const 
 #define pixel element
 #define VECTOR REALS
 #define LOAD LOAD_REALS
+#if defined(AC_NATIVE_HALF)
 #define LARGER(width, a, b) AC_SELECT(REALS(width), MASKS(width), (b) > (a), b, a)
+#else
+#define LARGER(width, a, b) AC_JOIN(larger_f32x, width)(b, a)
+#endif
 #define KEEP(width, p, to, v) STORE_REALS(width, to, v)
 #define FINAL(width, p, to, v) STORE_REALS(width, to, FINISH(width)(p, bounds_of(p), v))
 #define ONLY(from) AC_SPLAT(REALS(4), (real)*(from))
