@@ -41,9 +41,12 @@ typedef struct {
   int64_t flat;                 /* in place, and rows are as long as those of outputs: the pixels of all planes; else 0 */
 } ac_source;
 
-/* Whether a window is gathered from x itself, of that many planes. */
+/* Whether a window is gathered from x itself, of that many planes: offsets within x_width times as many rows must be an int32, which
+ * sizes from a file need not give. */
 static inline int64_t ac_in_place(const ac_problem *p, const ac_view *view, int64_t planes) {
-  return view->copied && p->stride_height == 1 && p->stride_width == 1 && planes >= AC_FEWEST_PLANES;
+  const int64_t rows = p->y_height + p->pad_top + p->kernel_height * p->dilation_height + 1;
+  return view->copied && p->stride_height == 1 && p->stride_width == 1 && planes >= AC_FEWEST_PLANES &&
+         rows * p->x_width + p->pad_left + p->kernel_width * p->dilation_width <= (int64_t)1 << 30;
 }
 
 /* x, or the copy that is to be made of it. */
