@@ -118,7 +118,7 @@ AC_DEFINE_GATHER_ROWS(16, 2)
         ac_gather_rows##bytes(to, from, offsets + i, 1, width, fill, cut);                                                         \
         continue;                                                                                                                  \
       }                                                                                                                            \
-      AC_UNROLL for (int64_t v = 0; v < width / 8; v++) {                                                                          \
+      for (int64_t v = 0; v < width / 8; v++) {                                                                                    \
         const u##bits##x8 row = AC_LOAD(u##bits##x8, planes + first + 8 * v);                                                      \
         AC_STORE(u##bits##x8, to + 8 * v, (row & inside[v]) | (filling & ~inside[v]));                                             \
       }                                                                                                                            \
