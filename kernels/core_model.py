@@ -3,9 +3,9 @@
 time = max(compute / efficiency, memory) + overhead of an op, where
 
 compute is the kernels' own loop nest (csrc): the tiles that the walk over positions takes, each at the steady rate of its inner
-    loop or at what loads and the latency of sums allow; the start, end and epilogue of every tile; the gather of dense
-    floating-point panels; tiles that run over the end of a row of outputs and are scattered; the padded copy of the input, split
-    by phases;
+    loop or at what loads and the latency of sums allow; the start, end and epilogue of every tile; the gather of dense panels,
+    whose tiles hold nothing but outputs; in other kernels tiles that run over the end of a row of outputs and are scattered; the
+    padded copy of the input, split by phases, where the kernel makes one;
 memory is every byte that the op must move, at the bandwidth of the cache level that can hold it; inside the loops a tile's
     inputs, and weights with their indices, come from the level that holds them.
 
@@ -34,17 +34,22 @@ _WEIGHTED = ("conv", "depthwise", "linear")
 #: output channels x input channels of a block of weights that share one index.
 _BLOCKS = {"unstructured": (1, 1), "block4x1": (4, 1), "block1x4": (1, 4), "block4x4": (4, 4)}
 _LINE = 64
-#: Inputs that a dense floating-point kernel gathers at a time (csrc/view.h).
+#: Inputs, or quads of them, that a dense kernel gathers at a time; planes from which on windows are gathered without a copy; most
+#: tiles of a floating-point panel that holds a part of the inputs, which has more than one if weights take more bytes than that
+#: (csrc/panel.h, float_4oc_dense.h).
 _PANEL_DEPTH = 256
 #: Elements of the copy of a band of rows that float depthwise kernels of 3x3 and 5x5 read (csrc/bands.h).
 _BAND_REALS = 2048
+_FEWEST_PLANES = 16
+_PART_TILES = 2
+_NEAR_BYTES = 1 << 18
 
 # Start and end of a register tile in cycles: pointers, the mispredicted loop exit; sparse rows differ in length, so their exit is
 # mispredicted nearly always.
 _TILE_CYCLES = 10.0
 _SPARSE_TILE_CYCLES = 8.0
-# One more position of the window in a dense int8 tile: an inner loop of its own.
-_WINDOW_CYCLES = 3.0
+# Finding the pieces in which a tile is gathered at one position of the window.
+_CUT_CYCLES = 50.0
 # Cycles between two multiply-adds to the same sum: Arm forwards sums (optimization guides: 2 for FMLA, 1 for SDOT), x86 does not.
 _CHAIN = {16: {"fp32": 2.0, "fp16": 2.0, "int8": 1.0}, 32: {"fp32": 4.0, "fp16": 4.0, "int8": 1.0}}
 # SIMD instructions of the epilogue for one register of sums. Floats: bias, two bounds. int8: start, conversion to float, FMA with
@@ -224,8 +229,16 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     sparse = structure != "dense" or geometry.groups > 1
     packed = weights * bits / 8 + (4.0 * blocks if sparse else 0.0)
     view = _view(geometry)
-    tiles = _tiles(view.positions, view.copied, *_widths(dtype, block_rows, core))
+    outputs = geometry.out_height * geometry.out_width
+    gathered = not sparse and (dtype != "int8" or (window > 1 and outputs >= 4))
+    planes = ceil(geometry.in_channels / quad)
+    in_place = gathered and view.copied and geometry.stride == (1, 1) and planes >= _FEWEST_PLANES
+    widths = _widths(dtype, block_rows, core)
+    tiles = _tiles(outputs, False, *widths) if gathered else _tiles(view.positions, view.copied, *widths)
     stored = rows / 4 if dtype == "int8" else rows  # runs of outputs that lie together
+    together = _PART_TILES if dtype != "int8" and rows * inputs * size > _NEAR_BYTES else 1
+    panel_rows = inputs / quad
+    parts = 1 if panel_rows <= _PANEL_DEPTH else ceil(panel_rows / (_PANEL_DEPTH // together))
 
     compute = 0.0
     for width, count in tiles:
@@ -235,22 +248,26 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
             compute += count * _column_cycles(weights, structure if sparse else "dense", bits, core)
             continue
         step = _step_cycles(dtype, structure, (block_rows, block_columns), width, core)
-        if sparse or dtype == "int8":
+        if not gathered:
             step = max(step, _input_cycles(geometry, step, width * size, block_columns, core))
-        inner = max(blocks * step, packed / _bytes_per_cycle(packed, core))
+        inner = max(blocks * step, packed / _bytes_per_cycle(packed, core) / (together if gathered and parts > 1 else 1))
         registers = width * size / core.vector_bytes if dtype != "int8" else 4.0 * width / core.vector_bytes
         edge = _SPARSE_TILE_CYCLES if sparse else _TILE_CYCLES
         edges = rows / block_rows * edge + rows * registers * max(_EPILOGUE[dtype] / core.vector_ops, 2.0 / core.loads)
-        if not sparse and dtype == "int8":
-            edges += rows / 4 * (window - 1) * _WINDOW_CYCLES
-        if not sparse and dtype != "int8":
-            edges += inputs * (registers * 3.0 / core.loads + 2.0)
-            edges += (ceil(inputs / _PANEL_DEPTH) - 1) * rows * registers * 3.0 / core.loads
-        edges += _scattered(view, width) * stored * (_SCATTER_CYCLES + registers * 3.0 / core.loads)
+        if gathered:
+            # Where rows of x are as long as those of outputs, one run is read and masked.
+            masked = in_place and geometry.in_width == geometry.out_width
+            runs = 1.0 if masked or view.width == geometry.out_width else 1.0 + (width - 1) / geometry.out_width
+            edges += panel_rows * ((registers + runs - 1.0) * 3.0 / core.loads + 2.0)
+            edges += (parts - 1) * (rows * registers * 3.0 / core.loads + rows / 4 * _TILE_CYCLES)
+            edges += (window if in_place else 1) * _CUT_CYCLES if window > 1 else 0.0
+        else:
+            edges += _scattered(view, width) * stored * (_SCATTER_CYCLES + registers * 3.0 / core.loads)
         compute += count * (inner + edges)
     if bits == 4 and view.positions > 1:  # unpacked and stored once, before the loops
         compute += weights / core.vector_bytes * (_UNPACK + 1.0) / core.vector_ops
-    compute += _copy_cycles(view, ceil(geometry.in_channels / quad), size * quad, core)
+    if not in_place:
+        compute += _copy_cycles(view, planes, size * quad, core)
     read, written = _activation_bytes(geometry, size)
     return compute, _weight_cycles(packed, core) + _data_cycles(read + written, core)
 

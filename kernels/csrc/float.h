@@ -21,7 +21,10 @@ typedef float real;
 #define ac_pad ac_pad4
 #define ac_slack ac_slack4
 #define ac_scatter ac_scatter4
-#define AC_BITS(bits) (bits)
+#define ac_gather_rows ac_gather_rows4
+#define ac_gather_masked ac_gather_masked4
+#define AC_FILL ac_fill4
+#define AC_PICK ac_pick4
 #else
 typedef _Float16 element;
 #define ELEMENTS(lanes) AC_JOIN(f16x, lanes)
@@ -29,7 +32,10 @@ typedef _Float16 element;
 #define ac_pad ac_pad2
 #define ac_slack ac_slack2
 #define ac_scatter ac_scatter2
-#define AC_BITS(bits) (uint16_t)(bits)
+#define ac_gather_rows ac_gather_rows2
+#define ac_gather_masked ac_gather_masked2
+#define AC_FILL(to, count, fill) ac_fill2(to, count, (uint16_t)(fill))
+#define AC_PICK ac_pick2
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 #define AC_NATIVE_HALF 1
 typedef _Float16 real;

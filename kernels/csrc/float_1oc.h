@@ -49,5 +49,4 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
 }
 
 #define PAD(p, view, x, scratch) ac_slack(ac_pad(p, view, x, (p)->columns, 0, scratch), 0)
-#define PANEL 0
 #include "walk.h"

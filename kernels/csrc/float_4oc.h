@@ -5,6 +5,7 @@
  * (float_4oc_dense.h). A single pixel (a linear layer) has nothing to vectorise along, so there the 4 output channels are the lanes.
  */
 #include "float.h"
+#include "panel.h"
 
 #define BLOCK_ELEMENT element
 
@@ -22,11 +23,11 @@
 #define NARROW 4
 
 #if !SPARSE
-/* A tile's place in y, its first position, and its inputs. */
+/* A tile's place in y, its inputs, and where they were. */
 typedef struct {
   ac_place place;
-  int64_t at, width;
-  const element *inputs;
+  element *inputs;
+  ac_cut cut;
 } ac_gathered;
 
 /* What the tiles of a dense kernel share: how many inputs were gathered, whether they are the first and the last ones, and the elements
@@ -103,7 +104,6 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
 
 #define PAD(p, view, x, scratch) ac_slack(ac_pad(p, view, x, (p)->columns, 0, scratch), 0)
 #if SPARSE
-#define PANEL 0
 #include "walk.h"
 #else
 #include "float_4oc_dense.h"

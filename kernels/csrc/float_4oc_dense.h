@@ -1,11 +1,12 @@
 /* Included by float_4oc.h: the exported function of a dense kernel.
  *
- * Positions are cut into panels of a few tiles. The inputs of a panel are gathered, because the same lines of distant planes would be
- * more pages than a TLB has entries; then come all rows, 4 at a time, and for them all tiles of the panel. So weights are read once for
- * a panel, and outputs written in longer runs. A panel has as many tiles as inputs leave room for in L1. Of more than AC_PANEL_DEPTH
- * inputs it takes a part at a time, of one tile, and keeps the sums.
+ * Output pixels are cut into panels of a few tiles. The inputs of a panel are gathered (panel.h), because the same lines of distant
+ * planes would be more pages than a TLB has entries; then come all rows, 4 at a time, and for them all tiles of the panel. So weights are
+ * read once for a panel, and outputs written in longer runs. A panel has as many tiles as inputs leave room for in L1. Of more than
+ * AC_PANEL_DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
  */
 #define MOST_TILES 8
+#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read */
 
 /* Inputs whose weights are one vector, where lanes are rows. */
 #if REAL_LANES >= 8
@@ -26,90 +27,143 @@
 #define CHAINS 2
 #include "float_4oc_column.h"
 
-/* As many as `most` wide tiles from `position` on, and the one or two narrower ones behind the last of all. */
-static int64_t cut(const ac_problem *p, const ac_view *view, int64_t position, int64_t most, ac_gathered *tiles) {
+/* As many as `most` wide tiles from `pixel` on, and the one or two narrower ones behind the last of all. */
+static int64_t cut(const ac_problem *p, const ac_view *outputs, int64_t pixel, int64_t most, ac_gathered *tiles) {
   int64_t count = 0;
-  while (position < view->positions && count <= most) {
-    const ac_tile next = ac_next_tile(view, position, WIDE, MIDDLE, NARROW);
-    const ac_tile tile = position + 1 == view->positions ? (ac_tile){position, 1} : next;
+  while (pixel < outputs->positions && count <= most) {
+    const ac_tile next = ac_next_tile(outputs, pixel, WIDE, MIDDLE, NARROW);
+    const ac_tile tile = pixel + 1 == outputs->positions ? (ac_tile){pixel, 1} : next;
     if (tile.width == WIDE && count == most) break;
-    tiles[count++] = (ac_gathered){ac_place_of(p, view, tile.at, tile.width), tile.at, tile.width, NULL};
-    position = tile.at + tile.width;
+    tiles[count++].place = ac_place_of(p, outputs, tile.at, tile.width);
+    pixel = tile.at + tile.width;
   }
   return count;
 }
 
-/* WIDTH inputs of each of `count` planes; and what the next panel gathers there comes nearer. */
-#define AC_DEFINE_GATHER(name, width)                                                                                       \
-  static void name(element *to, const element *from, int64_t plane, int64_t count, int64_t panel) {                         \
-    for (; count > 0; count--, from += plane, to += width) {                                                                \
-      memcpy(to, from, width * sizeof *to);                                                                                 \
-      FETCH(from + panel + width / 2, 0);                                                                                   \
-      FETCH(from + panel + width - 1, 0);                                                                                   \
-    }                                                                                                                       \
+/* Tiles of one run: WIDTH inputs of each of `rows` planes. */
+#define AC_DEFINE_GATHER(name, width)                                                                      \
+  static void name(element *to, const element *from, const int32_t *offsets, int64_t rows) {               \
+    for (int64_t i = 0; i < rows; i++, to += width) memcpy(to, from + offsets[i], width * sizeof *to);     \
   }
 AC_DEFINE_GATHER(gather_wide, WIDE)
 AC_DEFINE_GATHER(gather_middle, MIDDLE)
 
-/* The inputs first to first + depth of tiles, of which the first `wide` are wide. */
-static void gather(const ac_problem *p, const ac_view *view, const element *x, ac_gathered *tiles, int64_t count, int64_t wide,
-                   int64_t first, int64_t depth, element *panel) {
-  const int64_t plane = view->plane;
-  for (int64_t t = 0; t < count; t++) tiles[t].inputs = panel + t * depth * WIDE;
-  for (int64_t n = 0, run; n < depth; n += run) {
-    const int64_t window = (first + n) / p->columns, column = (first + n) % p->columns;
-    run = p->columns - column < depth - n ? p->columns - column : depth - n;
-    const element *planes = x + p->offsets[window] + column * plane;
-    for (int64_t t = 0; t < count; t++) {
-      const element *from = planes + tiles[t].at;
-      element *to = panel + t * depth * WIDE;
-      if (tiles[t].width == WIDE)
-        gather_wide(to + n * WIDE, from, plane, run, wide * WIDE);
-      else if (tiles[t].width == MIDDLE)
-        gather_middle(to + n * MIDDLE, from, plane, run, 0);
-      else if (tiles[t].width == NARROW)
-        for (int64_t i = 0; i < run; i++) columns_gather(to, n + i, depth, from + i * plane);
+/* Inputs n to n + rows of a tile into its panel, all of which are at one position of the window if the source is x itself. */
+static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t n, int64_t rows, int64_t depth,
+                        const ac_gathered *tile) {
+  const ac_cut *cut = &tile->cut;
+  const element *planes = source->planes, *from = planes + ac_first_pixel(source, &tile->place);
+  const int64_t width = tile->place.width;
+  element *to = tile->inputs + n * width;
+  if (width == WIDE && cut->whole) {
+    gather_wide(to, from, offsets, rows);
+  } else if (width == MIDDLE && cut->whole) {
+    gather_middle(to, from, offsets, rows);
+  } else if (width == WIDE && source->flat != 0) {
+    ac_gather_masked((void *)to, (const void *)from, offsets, rows, WIDE, 0, cut, (const void *)planes, source->flat);
+  } else if (width == WIDE) {
+    ac_gather_rows((void *)to, (const void *)from, offsets, rows, WIDE, 0, cut);
+  } else if (width == MIDDLE) {
+    ac_gather_rows((void *)to, (const void *)from, offsets, rows, MIDDLE, 0, cut);
+  } else {
+    for (int64_t i = 0; i < rows; i++) {
+      element row[NARROW];
+      ac_gather_rows((void *)row, (const void *)from, offsets + i, 1, width, 0, cut);
+      if (width == NARROW)
+        columns_gather(tile->inputs, n + i, depth, row);
       else
-        for (int64_t i = 0; i < run; i++) column_gather(to, n + i, depth, from + i * plane);
+        column_gather(tile->inputs, n + i, depth, row);
     }
   }
 }
 
+/* The inputs first to first + depth of tiles. */
+static void gather(const ac_problem *p, const ac_source *source, const int32_t *offsets, ac_gathered *tiles, int64_t count,
+                   int64_t first, int64_t depth) {
+  for (int64_t n = 0, rows = depth; n < depth; n += rows) {
+    if (source->in_place) { /* at every position of the window tiles are cut in another way */
+      const int64_t window = (first + n) / p->columns, left = (window + 1) * p->columns - (first + n);
+      rows = left < depth - n ? left : depth - n;
+      for (int64_t t = 0; t < count; t++) ac_cut_tile(p, source, &tiles[t].place, window, &tiles[t].cut);
+    }
+    for (int64_t t = 0; t < count; t++) gather_tile(source, offsets + first + n, n, rows, depth, tiles + t);
+  }
+}
+
+/* What a panel will be gathered from: behind the run that was read last of a plane comes the same one of the next. */
+typedef struct {
+  const element *from;
+  const int32_t *offsets;
+  int64_t pixels;
+} ac_ahead;
+
+static inline void fetch(const ac_ahead *ahead, int64_t begin, int64_t end) {
+#if defined(__AVX__)
+  for (int64_t n = begin; n < end; n++) {
+    const element *from = ahead->from + ahead->offsets[n];
+    for (int64_t i = 64 / sizeof *from - 1; i < ahead->pixels - 1; i += 64 / sizeof *from) FETCH(from + i, 0);
+    FETCH(from + ahead->pixels - 1, 0);
+  }
+#else
+  (void)ahead, (void)begin, (void)end;
+#endif
+}
+
 void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
-  const ac_view view = ac_view_of(p);
-  if (view.copied) PAD(p, &view, x, scratch);
-  const element *from = view.copied ? scratch : x;
-  if (view.positions == 1) {
-    single_pixel(p, &view, from, y, 0);
+  const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
+  const ac_source source = ac_source_of(p, &view, p->columns, x, scratch);
+  element *panel = scratch;
+  if (source.planes == scratch) {
+    PAD(p, &view, x, scratch);
+    panel = (element *)((char *)scratch + ac_copy_bytes(&view, p->columns, sizeof *panel));
+  }
+  if (outputs.positions == 1 && !source.in_place) {
+    single_pixel(p, &view, source.planes, y, 0);
     return;
   }
-  /* ac_scratch_bytes knows of room for twice AC_PANEL_DEPTH inputs of a tile, and for the sums of two tiles. */
-  element *panel = (element *)((char *)scratch + ac_copy_bytes(&view, p->columns, sizeof *from));
+  /* ac_scratch_bytes knows of room for twice AC_PANEL_DEPTH inputs of a tile, and for the sums of AC_PART_TILES + 1 tiles. */
   real *partial = (real *)(panel + 2 * AC_PANEL_DEPTH * WIDE);
+  const int64_t rows = (p->rows + 3) / 4 * 4, own_sums = (AC_PART_TILES + 1) * WIDE;
+  int32_t *offsets = (int32_t *)(partial + rows * own_sums);
+  ac_input_offsets(p, &source, p->columns, offsets);
   const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
-  const int64_t parts = (inputs + AC_PANEL_DEPTH - 1) / AC_PANEL_DEPTH;
+  const int64_t part_tiles = rows * inputs * (int64_t)sizeof *panel > NEAR_BYTES ? AC_PART_TILES : 1;
+  const int64_t most_part = inputs <= AC_PANEL_DEPTH ? inputs : AC_PANEL_DEPTH / part_tiles;
+  const int64_t parts = (inputs + most_part - 1) / most_part;
   const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
-  const int64_t room = parts == 1 ? AC_PANEL_DEPTH / most_depth : 1, most = room < MOST_TILES ? room : MOST_TILES;
+  const int64_t room = AC_PANEL_DEPTH / most_depth, most = room < MOST_TILES ? room : MOST_TILES;
   ac_gathered tiles[MOST_TILES + 1];
-  for (int64_t position = 0; position < view.positions;) {
-    const int64_t count = cut(p, &view, position, most, tiles);
+  for (int64_t pixel = 0; pixel < outputs.positions;) {
+    const int64_t count = cut(p, &outputs, pixel, most, tiles);
     int64_t wide = 0;
-    while (wide < count && tiles[wide].width == WIDE) wide++;
-    position = tiles[count - 1].at + tiles[count - 1].width;
+    while (wide < count && tiles[wide].place.width == WIDE) wide++;
+    const ac_place here = tiles[0].place, end = tiles[count - 1].place;
+    pixel = end.pixel + end.width;
+    if (!source.in_place)
+      for (int64_t t = 0; t < count; t++) ac_cut_tile(p, &source, &tiles[t].place, 0, &tiles[t].cut);
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
-      gather(p, &view, from, tiles, count, wide, first, depth, panel);
-      const ac_part part = {p, &view, y, depth, first == 0, first + depth == inputs, 4 * inputs, bounds_of(p)};
-      for (int64_t row = 0; row < p->rows; row += 4) {
+      for (int64_t t = 0; t < count; t++) tiles[t].inputs = panel + t * depth * WIDE;
+      gather(p, &source, offsets, tiles, count, first, depth);
+      const ac_part part = {p, &outputs, y, depth, first == 0, first + depth == inputs, 4 * inputs, bounds_of(p)};
+      /* What comes next, and how much of it comes nearer while 4 rows are computed. */
+      const int64_t next = part.last ? 0 : first + depth, next_depth = inputs - next < most_depth ? inputs - next : most_depth;
+      const ac_place there = part.last ? ac_place_of(p, &outputs, pixel, 1) : here;
+      const ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next, pixel - here.pixel};
+      const int64_t fetches = next_depth < p->columns ? next_depth : p->columns, step = (fetches * 4 + rows - 1) / rows;
+      for (int64_t row = 0, fetched = 0; row < rows; row += 4) {
+        const int64_t until = fetched + step < fetches ? fetched + step : fetches;
+        fetch(&ahead, fetched, until);
+        fetched = until;
         const element *weights = (const element *)p->weights + row * inputs + 4 * first;
-        real *own = partial + row * 2 * WIDE;
+        real *own = partial + row * own_sums;
         tile_wide(&part, tiles, wide, row, weights, own);
         own += wide * 4 * WIDE;
         for (const ac_gathered *tile = tiles + wide; tile != tiles + count; tile++, own += 4 * WIDE) {
-          if (tile->width == MIDDLE)
+          if (tile->place.width == MIDDLE)
             tile_middle(&part, tile, 1, row, weights, own);
-          else if (tile->width == NARROW)
+          else if (tile->place.width == NARROW)
             columns_tile(&part, tile, row, weights, own);
           else
             column_tile(&part, tile, row, weights, own);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bands.h"
+#include "panel.h"
 #include "pool.h"
 #include "view.h"
 
@@ -108,12 +109,17 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
     return 2 * ac_bands_of(p).length * (int64_t)sizeof(float);
   const ac_view view = ac_view_of(p);
   const int64_t copies = kernel->op == AC_MATRIX ? planes(kernel->x_type, p->columns) : 1;
-  int64_t bytes = ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
-  /* The inputs that are gathered (float_4oc_dense.h) and the sums so far of all rows, which are never wider than floats. */
-  if (kernel->op == AC_MATRIX && !kernel->sparse && kernel->x_type != AC_S8)
-    bytes += 2 * (AC_PANEL_DEPTH + up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float);
+  const int64_t panel = kernel->op == AC_MATRIX && !kernel->sparse && (kernel->x_type != AC_S8 || ac_s8_gathers(p));
+  int64_t bytes = panel && ac_in_place(p, &view, copies) ? 0 : ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
+  /* What is gathered, the sums so far of all rows, which are never wider than floats, and an offset of every input. */
+  if (panel)
+    bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
+             up(inputs(kernel, p) * (int64_t)sizeof(int32_t), 64);
   if (kernel->bits == 4) bytes += ac_s4_unpacked_bytes(p);
-  if (kernel->op == AC_POOL) bytes += ac_pool_factor_count(&view) * (int64_t)sizeof(float);
+  /* Averages: factors, then a copy. Max (max_pool.h): a line, then its phases, in the room of a copy. */
+  if (kernel->op == AC_POOL)
+    bytes += ac_pool_factor_count(&view) * (int64_t)sizeof(float) +
+             up(view.width * p->stride_width * pixel_bytes(kernel->x_type), 64);
   return bytes;
 }
 

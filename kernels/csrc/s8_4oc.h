@@ -1,10 +1,12 @@
 /* The s8 kernels in which 4 output channels share their quads of input channels; dense is the case where all are shared.
  *
- * The kernel's file defines KERNEL and SPARSE (see blocks.h), then includes this. The lanes of
+ * The kernel's file defines KERNEL and SPARSE (see blocks.h), then includes this. A dense kernel gathers the inputs of a tile first if
+ * it has a window (s8_dense_panel.h). The lanes of
  * a vector are pixels, each with 4 input channels: what SDOT and VNNI multiply and add in one instruction. The 4
  * requantised outputs of a pixel are put together in registers, so outputs too are stored as whole vectors. For a
  * single pixel (a linear layer) the lanes are the 4 output channels.
  */
+#include "panel.h"
 #include "s8.h"
 
 #define BLOCK_ELEMENT int8_t
@@ -15,6 +17,18 @@
 #define WIDE 16
 #define MIDDLE 8
 #define NARROW 4
+
+#if !SPARSE
+/* What the rows of a panel share: its inputs and how many quads they are, and whether they are the first and the last ones. */
+typedef struct {
+  const ac_problem *p;
+  const ac_view *view;
+  void *y;
+  const int8_t *inputs;
+  int64_t depth, first, last;
+  float low, high;
+} ac_part;
+#endif
 
 #define TILE tile_wide
 #define LANES AC_S8_LANES
@@ -65,5 +79,4 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
 }
 
 #define PAD(p, view, x, scratch) ac_slack4(ac_pad4(p, view, x, ((p)->columns + 3) / 4, s8_fill(p), scratch), s8_fill(p))
-#define PANEL 0
 #include "walk.h"

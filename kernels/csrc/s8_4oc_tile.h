@@ -28,6 +28,34 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
   }
 }
 
+#if !SPARSE
+/* 4 rows of a tile of a panel: sums begin as the start or, behind the first inputs, as `own`, and end there unless these are the last. */
+static AC_NOINLINE void AC_JOIN(TILE, _part)(const ac_part *part, const ac_place *place, int64_t row, const int8_t *weights,
+                                             int32_t *own) {
+  const ac_problem *p = part->p;
+  const int8_t *from = part->inputs, *const end = from + part->depth * 4 * LANES * VECTORS;
+  VECTOR sum[4][VECTORS];
+  if (part->first) {
+    for (int i = 0; i < 4; i++)
+      for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, p->start[row + i]);
+  } else {
+    memcpy(sum, own, sizeof sum);
+  }
+  for (; from != end; from += 4 * LANES * VECTORS, weights += STEP) {
+    VECTOR input[VECTORS];
+    for (int v = 0; v < VECTORS; v++) input[v] = AC_LOAD(VECTOR, from + 4 * LANES * v);
+    for (int i = 0; i < 4; i++) {
+      const VECTOR weight = SPLAT_QUAD(weights, i);
+      for (int v = 0; v < VECTORS; v++) sum[i][v] = DOT4(sum[i][v], input[v], weight);
+    }
+  }
+  if (part->last)
+    AC_JOIN(TILE, _finish)(p, part->view, place, row, sum, part->low, part->high, part->y);
+  else
+    memcpy(own, sum, sizeof sum);
+}
+#endif
+
 #undef VECTOR
 #undef SPLAT_QUAD
 #undef DOT4

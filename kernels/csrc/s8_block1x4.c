@@ -64,5 +64,4 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
 
 #define PAD(p, view, x, scratch) ac_slack4(ac_pad4(p, view, x, ((p)->columns + 3) / 4, s8_fill(p), scratch), s8_fill(p))
 #define KERNEL ac_s8_block1x4
-#define PANEL 0
 #include "walk.h"

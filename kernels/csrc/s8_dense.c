@@ -1,9 +1,12 @@
-/* int8, dense: tiles of 4 output channels x 16 pixels.
+/* int8, dense: tiles of 4 output channels x 16 pixels. With a window, inputs are gathered into panels (panel.h).
  *
  * Packing, rows and columns padded with zeros to multiples of 4:
  *   weights[rows / 4][window][columns / 4][4][4]: for every group of 4 rows, position of the window and quad of columns, row by
  *   row, the 4 weights
  */
-#define KERNEL ac_s8_dense
+#define KERNEL dense_by_offsets
 #define SPARSE 0
+#include "ac_kernels.h"
+static void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch);
 #include "s8_4oc.h"
+#include "s8_dense_panel.h"

@@ -6,16 +6,8 @@
 #include "pool.h"
 #include "s8.h"
 
-#define WIDE 4
-
-static void max_tile(const ac_problem *p, const int8_t *x, int8_t *codes) {
-  i8x16 result = AC_LOAD(i8x16, x + 4 * p->offsets[0]);
-  for (int64_t w = 1; w < p->kernel_height * p->kernel_width; w++) {
-    const i8x16 next = AC_LOAD(i8x16, x + 4 * p->offsets[w]);
-    result = AC_SELECT(i8x16, i8x16, next > result, next, result);
-  }
-  AC_STORE(i8x16, codes, result);
-}
+#define WIDE 8
+#define NARROW 4
 
 static inline i32x4 load_codes(const int8_t *x) { return __builtin_convertvector(AC_LOAD(i8x4, x), i32x4); }
 
@@ -28,22 +20,13 @@ static void average_pixel(const ac_problem *p, const int8_t *x, float factor, in
   AC_STORE(i8x4, codes, __builtin_convertvector(q, i8x4));
 }
 
-static void max_pixel(const ac_problem *p, const int8_t *x, int8_t *codes) {
-  for (int i = 0; i < 4; i++) {
-    codes[i] = -128;
-    for (int64_t w = 0; w < p->kernel_height * p->kernel_width; w++) {
-      const int8_t next = x[4 * p->offsets[w] + i];
-      codes[i] = next > codes[i] ? next : codes[i];
-    }
-  }
-}
-
-static void pool(const ac_problem *p, const void *x, void *y, void *scratch, int is_max) {
+void ac_s8_avg_pool(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
+  (void)x2;
   const ac_view view = ac_view_of(p);
-  const uint32_t fill = is_max ? 0x80808080u : s8_fill(p);
+  const uint32_t fill = s8_fill(p);
   float *factors = scratch;
   int8_t *copy = (int8_t *)(factors + ac_pool_factor_count(&view));
-  if (!is_max) ac_pool_factors(p, &view, p->x_scale, factors);
+  ac_pool_factors(p, &view, p->x_scale, factors);
   if (view.copied) ac_slack4((uint32_t *)copy + view.plane, fill);
   for (int64_t quad = 0; quad < (p->rows + 3) / 4; quad++) {
     const int8_t *from = (const int8_t *)x + 4 * quad * p->x_plane;
@@ -53,29 +36,38 @@ static void pool(const ac_problem *p, const void *x, void *y, void *scratch, int
       from = copy;
     }
     for (int64_t position = 0; position < view.positions;) {
-      const ac_tile tile = ac_next_tile(&view, position, WIDE, WIDE, WIDE);
+      const ac_tile tile = ac_next_tile(&view, position, NARROW, NARROW, NARROW);
       const ac_place place = ac_place_of(p, &view, tile.at, tile.width);
-      int8_t codes[4 * WIDE];
-      if (is_max && tile.width == WIDE)
-        max_tile(p, from + 4 * tile.at, codes);
-      else
-        for (int64_t i = 0; i < tile.width; i++)
-          if (is_max)
-            max_pixel(p, from + 4 * (tile.at + i), codes + 4 * i);
-          else
-            average_pixel(p, from + 4 * (tile.at + i), factors[tile.at + i], codes + 4 * i);
+      int8_t codes[4 * NARROW];
+      for (int64_t i = 0; i < tile.width; i++)
+        average_pixel(p, from + 4 * (tile.at + i), factors[tile.at + i], codes + 4 * i);
       ac_scatter4(p, &view, &place, codes, to);
       position = tile.at + tile.width;
     }
   }
 }
 
+typedef uint32_t quad_memory __attribute__((may_alias)); /* a pixel: 4 codes */
+
+#define pixel quad_memory
+#define BYTES(width) AC_JOIN(bytes_, width)
+typedef i8x16 bytes_4;
+typedef i8x32 bytes_8;
+typedef i8x16_memory bytes_4_memory;
+typedef i8x32_memory bytes_8_memory;
+#define VECTOR BYTES
+#define LOAD(width, from) AC_LOAD(BYTES(width), from)
+#define LARGER(width, a, b) AC_SELECT(BYTES(width), BYTES(width), (b) > (a), b, a)
+#define KEEP(width, p, to, v) AC_STORE(BYTES(width), to, v)
+#define FINAL KEEP
+#define ONLY(from) ((i8x16)(u32x4){*(from)})
+#define KEEP_FIRST(p, to, v) *(to) = ((u32x4)(v))[0]
+#define FINAL_FIRST KEEP_FIRST
+#define ac_fill ac_fill4
+#define ac_pick ac_pick4
+#include "max_pool.h"
+
 void ac_s8_max_pool(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
-  pool(p, x, y, scratch, 1);
-}
-
-void ac_s8_avg_pool(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
-  (void)x2;
-  pool(p, x, y, scratch, 0);
+  max_pool(p, (p->rows + 3) / 4, x, y, scratch, 0x80808080u);
 }

@@ -39,13 +39,12 @@ static ac_span span_of(const ac_problem *p, const ac_view *view, int64_t column)
 }
 
 #define AC_DEFINE_COPIES(bits, bytes)                                                                                         \
-  static uint##bits##_t *fill_row##bytes(uint##bits##_t *to, int64_t count, uint##bits##_t fill) {                            \
+  uint##bits##_t *ac_fill##bytes(uint##bits##_t *to, int64_t count, uint##bits##_t fill) {                                    \
     AC_SHORT for (int64_t i = 0; i < count; i++) to[i] = fill;                                                                \
     return to + count;                                                                                                        \
   }                                                                                                                           \
                                                                                                                               \
-  /* from[0], from[step], ... */                                                                                              \
-  static uint##bits##_t *pick_row##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step, int64_t count) {       \
+  uint##bits##_t *ac_pick##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step, int64_t count) {               \
     int64_t i = 0;                                                                                                            \
     if (step == 1) {                                                                                                          \
       for (; i < count; i++) to[i] = from[i];                                                                                 \
@@ -71,18 +70,18 @@ static ac_span span_of(const ac_problem *p, const ac_view *view, int64_t column)
           for (int64_t r = 0; r < view->height; r++) {                                                                        \
             const int64_t row = r * p->stride_height + a - p->pad_top;                                                        \
             if (row < 0 || row >= p->x_height) {                                                                              \
-              to = fill_row##bytes(to, view->width, fill);                                                                    \
+              to = ac_fill##bytes(to, view->width, fill);                                                                    \
               continue;                                                                                                       \
             }                                                                                                                 \
-            to = fill_row##bytes(to, span.before, fill);                                                                      \
-            to = pick_row##bytes(to, from + row * p->x_width + span.first, p->stride_width, span.inside);                     \
-            to = fill_row##bytes(to, view->width - span.before - span.inside, fill);                                          \
+            to = ac_fill##bytes(to, span.before, fill);                                                                      \
+            to = ac_pick##bytes(to, from + row * p->x_width + span.first, p->stride_width, span.inside);                     \
+            to = ac_fill##bytes(to, view->width - span.before - span.inside, fill);                                          \
           }                                                                                                                   \
         }                                                                                                                     \
     return to;                                                                                                                \
   }                                                                                                                           \
                                                                                                                               \
-  void ac_slack##bytes(uint##bits##_t *end, uint##bits##_t fill) { fill_row##bytes(end, AC_SLACK, fill); }                    \
+  void ac_slack##bytes(uint##bits##_t *end, uint##bits##_t fill) { ac_fill##bytes(end, AC_SLACK, fill); }                    \
                                                                                                                               \
   void ac_scatter##bytes(const ac_problem *p, const ac_view *view, const ac_place *place, const void *tile, void *y) {        \
     int64_t row = place->row, column = place->column;                                                                         \

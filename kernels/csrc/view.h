@@ -12,9 +12,6 @@
 
 #define AC_SLACK 128 /* at least the widest tile of any kernel */
 
-#define AC_PANEL_DEPTH 256 /* inputs that a dense float kernel gathers at a time */
-#define AC_WIDEST 32       /* positions of the widest tile that does */
-
 typedef struct {
   int64_t copied;
   int64_t width, height;                 /* of a phase, in positions */
@@ -48,6 +45,12 @@ int64_t ac_window_offset(const ac_problem *p, const ac_view *view, int64_t ky, i
  * fills what tiles may read behind it. */
 uint32_t *ac_pad4(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint32_t fill, void *scratch);
 uint16_t *ac_pad2(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, uint16_t fill, void *scratch);
+
+/* `count` elements at `to`, which end where these return: all of them `fill`; from[0], from[step], from[2 * step], ... */
+uint32_t *ac_fill4(uint32_t *to, int64_t count, uint32_t fill);
+uint16_t *ac_fill2(uint16_t *to, int64_t count, uint16_t fill);
+uint32_t *ac_pick4(uint32_t *to, const uint32_t *from, int64_t step, int64_t count);
+uint16_t *ac_pick2(uint16_t *to, const uint16_t *from, int64_t step, int64_t count);
 
 void ac_slack4(uint32_t *end, uint32_t fill);
 void ac_slack2(uint16_t *end, uint16_t fill);

@@ -453,7 +453,7 @@ def windowed(draw: st.DrawFn) -> Layer:
     kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     return Layer(
         rows=groups * draw(st.integers(1, 6)),
-        columns=groups * draw(st.sampled_from([1, 2, 3, 4, 5, 8])),
+        columns=groups * draw(st.sampled_from([1, 2, 3, 4, 5, 8, 17, 66])),
         size=(draw(st.integers(1, 9)), draw(st.integers(1, 20))),
         kernel=kernel,
         stride=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
@@ -706,6 +706,16 @@ SHAPES = (
     Layer(5, 261, (7, 7), activation="relu", density=0.1),
     Layer(9, 261, (1, 51), density=0.1, gap=1),
     Layer(4, 37, (1, 3), density=0.9),
+    # Windows gathered from x itself: rows as long as those of outputs, and not; whole parts outside of x, pieces of all lengths.
+    Layer(5, 65, (7, 7), (3, 3), padding=(1, 1, 1, 1), density=0.1, gap=2),
+    Layer(5, 66, (3, 30), (3, 3), padding=(1, 1, 1, 1), activation="relu", density=0.1),
+    Layer(3, 64, (4, 13), (3, 5), dilation=(2, 1), padding=(2, 2, 2, 2), activation="hardswish", density=0.1),
+    Layer(4, 70, (3, 5), (4, 2), padding=(3, 0, 2, 1), density=0.1),
+    Layer(5, 68, (2, 1), (1, 3), padding=(0, 1, 0, 1), density=0.1),
+    Layer(4, 64, (1, 1), (3, 3), padding=(1, 1, 1, 1), density=0.1),
+    # And from a copy, in one part and in two.
+    Layer(5, 30, (5, 9), (3, 3), (2, 2), padding=(1, 1, 1, 1), density=0.2),
+    Layer(5, 70, (7, 7), (3, 3), (2, 2), padding=(1, 1, 1, 1), density=0.1, gap=1),
 )
 
 
@@ -720,6 +730,8 @@ OPS = (
     Op("global_pool", 2, (1, 3), activation="sigmoid"),
     Op("max_pool", 5, (13, 15), kernel=(3, 3), stride=(2, 2), padding=(1, 1), gap=1),
     Op("max_pool", 3, (9, 9), kernel=(2, 2), stride=(2, 2), ceil_mode=True),
+    Op("max_pool", 5, (4, 37), kernel=(3, 3), padding=(1, 1), dilation=(2, 1)),
+    Op("max_pool", 2, (3, 40), kernel=(2, 1), stride=(1, 3)),
     Op("avg_pool", 5, (13, 15), kernel=(3, 3), stride=(2, 2), padding=(1, 1), count_include_pad=False),
     Op("avg_pool", 6, (14, 14), kernel=(7, 7)),
     Op("avg_pool", 3, (8, 9), kernel=(3, 2), stride=(2, 3), padding=(1, 1), ceil_mode=True, gap=1),

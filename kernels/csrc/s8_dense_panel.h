@@ -1,0 +1,57 @@
+/* Included by s8_dense.c: the exported function.
+ *
+ * Without a window tiles are read where they lie. With one they are gathered, so that no position between two rows of outputs is computed,
+ * and one loop goes through all inputs: AC_PANEL_DEPTH quads at a time, between which sums are kept.
+ */
+static void gather(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first,
+                   int64_t depth, uint32_t *to) {
+  const int64_t quads = (p->columns + 3) / 4, width = place->width;
+  const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, place), fill = s8_fill(p);
+  ac_cut cut;
+  for (int64_t n = first, rows; n < first + depth; n += rows, to += rows * width) {
+    /* In place, tiles are cut in another way at every position of the window. */
+    const int64_t window = n / quads, left = source->in_place ? (window + 1) * quads - n : depth;
+    rows = left < first + depth - n ? left : first + depth - n;
+    ac_cut_tile(p, source, place, window, &cut);
+    if (width == WIDE && source->flat != 0)
+      ac_gather_masked4(to, from, offsets + n, rows, WIDE, fill, &cut, planes, source->flat);
+    else if (width == WIDE)
+      ac_gather_rows4(to, from, offsets + n, rows, WIDE, fill, &cut);
+    else
+      ac_gather_rows4(to, from, offsets + n, rows, width, fill, &cut);
+  }
+}
+
+void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
+  if (!ac_s8_gathers(p)) {
+    dense_by_offsets(p, x, x2, y, scratch);
+    return;
+  }
+  const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
+  const int64_t quads = (p->columns + 3) / 4, inputs = p->kernel_height * p->kernel_width * quads, rows = (p->rows + 3) / 4 * 4;
+  const ac_source source = ac_source_of(p, &view, quads, x, scratch);
+  if (source.planes == scratch) PAD(p, &view, x, scratch);
+  uint32_t *panel = (uint32_t *)((char *)scratch + (source.planes == scratch ? ac_copy_bytes(&view, quads, sizeof *panel) : 0));
+  int32_t *sums = (int32_t *)(panel + AC_PANEL_DEPTH * WIDE), *offsets = sums + rows * WIDE;
+  ac_input_offsets(p, &source, quads, offsets);
+  for (int64_t pixel = 0; pixel < outputs.positions;) {
+    const ac_tile tile = ac_next_tile(&outputs, pixel, WIDE, MIDDLE, NARROW);
+    const ac_place place = ac_place_of(p, &outputs, tile.at, tile.width);
+    for (int64_t first = 0; first < inputs; first += AC_PANEL_DEPTH) {
+      const int64_t depth = inputs - first < AC_PANEL_DEPTH ? inputs - first : AC_PANEL_DEPTH;
+      gather(p, &source, &place, offsets, first, depth, panel);
+      const ac_part part = {p, &outputs, y, (const int8_t *)panel, depth, first == 0, first + depth == inputs, low_code(p), high_code(p)};
+      for (int64_t row = 0; row < rows; row += 4) {
+        const int8_t *weights = (const int8_t *)p->weights + STEP * (row / 4 * inputs + first);
+        int32_t *own = sums + row * WIDE;
+        if (tile.width == WIDE)
+          tile_wide_part(&part, &place, row, weights, own);
+        else if (tile.width == MIDDLE)
+          tile_middle_part(&part, &place, row, weights, own);
+        else
+          tile_narrow_part(&part, &place, row, weights, own);
+      }
+    }
+    pixel = tile.at + tile.width;
+  }
+}
