@@ -464,9 +464,7 @@ def forwarded(loop: Sequence[Instruction]) -> list[str]:
 def mca_cycles(loop: Sequence[Instruction], chip: Chip) -> float:
     """Cycles of an iteration in steady state by llvm-mca."""
     few, many = 200, 600
-    lines = [instruction.text for instruction in loop]
-    if not chip.in_order and sums_of(lines):
-        lines = forwarded(loop)
+    lines = [instruction.text for instruction in loop] if chip.in_order else forwarded(loop)
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         path = Path(folder) / "loop.s"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -302,14 +302,13 @@ PROVENANCE_X86 = "constants fitted on kernels measured on an AMD Zen 3"
 def network_ms(ops: Ops, bits: int, core: Core, constants: Calibration, sparsity: float = 0.0) -> float:
     """Milliseconds of a published network; `sparsity` goes to the 1x1 convolutions, unstructured.
 
-    The int8 depthwise kernels of those runtimes widen their inputs, as ours do where there are no dot products.
+    Depthwise kernels of those runtimes load an input for each product and widen int8, as ours do for unusual windows.
     """
-    widening = dataclasses.replace(core, features=tuple(feature for feature in core.features if feature != "dotprod"))
     total = 0.0
     for op in ops:
         sparse = sparsity > 0.0 and op.op == "conv" and op.kernel == (1, 1)
         structure, share = ("unstructured", sparsity) if sparse else ("dense", 0.0)
-        total += op_time_us(op, structure, share, bits, widening if op.op == "depthwise" else core, constants)
+        total += op_time_us(op, structure, share, bits, core, constants, plain_depthwise=True)
     return total / 1e3
 
 
@@ -486,7 +485,7 @@ def orders(folder: Path, constants: Calibration) -> dict[str, dict[str, float]]:
         outputs, sizes = size[2], (size[0], size[1], size[3], size[4])
         groups = inputs if kind == "depthwise" else 1
         geometry = Geometry(kind, inputs, outputs, *sizes, (kh, kw), (stride, stride), groups=groups)
-        time = op_time_us(geometry, "dense", 0.0, 32, known[core[0]], constants)
+        time = op_time_us(geometry, "dense", 0.0, 32, known[core[0]], constants, plain_depthwise=True)
         found[f"TopHub layers, {row['device']}"].append((time, float(row["latency_ms"])))
     a76 = core_of("cortex-a76", 2.4, **small)
     for row in rows_of(folder / "blocks_proxyless_ofa_lut.csv"):

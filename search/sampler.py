@@ -22,9 +22,9 @@ from .problem import Limits, Problem
 from .proposing import Finished, ProposingSampler
 from .solver import Floats
 
-#: Trials that solve the knapsack before swaps begin, and share of later trials that still do.
-SOLVED_FIRST, SOLVED_LATER = 12, 0.25
-#: Linearisations of such a solution; steps settle what it is then still off the budget.
+#: Share of solutions of the knapsack that are sought from the dense Plan, as if nothing had been found; the others from the best Plan.
+AFRESH = 0.5
+#: Linearisations of a solution from the best Plan; steps settle what it is then still off the budget.
 ROUNDS = 2
 #: Share of trials at a smaller budget, and the smallest one as a share of the budget.
 BELOW_BUDGET, SMALLEST_BUDGET = 0.1, 0.6
@@ -96,16 +96,14 @@ class PlanSampler(ProposingSampler):
         seen = {plan for plan, _ in history}
         beliefs = believe(self._problem, history)
         budget = self._some_budget(rng)
-        solve = bool(self._minimised) or len(history) < SOLVED_FIRST or rng.random() < SOLVED_LATER
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
             # Later attempts reach further, so that something new is found.
             coefficients = beliefs.draw(rng, 1.5**attempt)
-            if solve:
+            if attempt < ATTEMPTS // 2:
                 plan = self._solved(history, coefficients, budget, rng) or plan
             else:
                 plan = self._swapped(history, seen, coefficients, budget, rng) or plan
-                solve = attempt >= ATTEMPTS // 2
             if plan is not None and plan not in seen:
                 return plan
             if plan is None and math.isfinite(budget.ms):
@@ -155,9 +153,14 @@ class PlanSampler(ProposingSampler):
         budget: Limits,
         rng: np.random.Generator,
     ) -> Plan | None:
-        """The solution under these coefficients, sought from the best Plan within the budget."""
+        """The solution under these coefficients. From the best Plan within the budget little changes, and where couplings are strong
+        the dense Plan leads elsewhere: each finds what the other does not.
+        """
         fitting = [(loss, index) for index, (plan, loss) in enumerate(history) if self._fits(plan, budget)]
-        start = history[min(fitting)[1]][0] if fitting else self._problem.base
+        if not fitting or rng.random() < AFRESH:
+            found = self._problem.solve(budget.ms, coefficients, max_bytes=budget.size)
+            return found.plan if found else None
+        start = history[min(fitting)[1]][0]
         # Linearised once or twice it may be above the budget, and as the solver rounds times up, it may be below.
         near = self._problem.near(budget.ms, coefficients, start, ROUNDS, max_bytes=budget.size)
         return self._settled(near, coefficients, budget, rng)
