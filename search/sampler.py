@@ -22,20 +22,21 @@ from .problem import Limits, Problem
 from .proposing import Finished, ProposingSampler
 from .solver import Floats
 
-#: Share of solutions of the knapsack that are sought from the dense Plan, as if nothing had been found; the others from the best Plan.
+#: Share of solutions that are sought from the dense Plan, as if nothing had been found; the others from the best Plan.
 AFRESH = 0.5
 #: Linearisations of a solution from the best Plan; steps settle what it is then still off the budget.
 ROUNDS = 2
 #: Share of trials at a smaller budget, and the smallest one as a share of the budget.
-BELOW_BUDGET, SMALLEST_BUDGET = 0.1, 0.6
+BELOW_BUDGET, SMALLEST_BUDGET = 0.05, 0.6
 #: Best Plans from which swaps start, and swaps that are thought of before the most promising one is taken.
 ELITE, THOUGHTS = 4, 8
 #: Layers, drawn at random, among which a step towards the budget is sought.
 TRIED = 16
 #: Options faster and slower than a Layer's own that a swap may take.
 NEAR = 2
-#: Attempts at a Plan that has not been evaluated before one is sought in small steps,
-ATTEMPTS = 6
+#: Attempts at a Plan that has not been evaluated, of which the first are solutions and the others swaps, before one is sought in
+#: small steps,
+ATTEMPTS, SOLVES = 6, 2
 #: and the number of these before a repeated one is accepted.
 STEPS = 200
 #: Numbers of channels that Groups keep whose steps are kept.
@@ -100,7 +101,7 @@ class PlanSampler(ProposingSampler):
         for attempt in range(ATTEMPTS):
             # Later attempts reach further, so that something new is found.
             coefficients = beliefs.draw(rng, 1.5**attempt)
-            if attempt < ATTEMPTS // 2:
+            if attempt < SOLVES:
                 plan = self._solved(history, coefficients, budget, rng) or plan
             else:
                 plan = self._swapped(history, seen, coefficients, budget, rng) or plan
@@ -153,8 +154,8 @@ class PlanSampler(ProposingSampler):
         budget: Limits,
         rng: np.random.Generator,
     ) -> Plan | None:
-        """The solution under these coefficients. From the best Plan within the budget little changes, and where couplings are strong
-        the dense Plan leads elsewhere: each finds what the other does not.
+        """The solution under these coefficients. From the best Plan within the budget little changes, and where couplings are
+        strong the dense Plan leads elsewhere: each finds what the other does not.
         """
         fitting = [(loss, index) for index, (plan, loss) in enumerate(history) if self._fits(plan, budget)]
         if not fitting or rng.random() < AFRESH:

@@ -18,6 +18,9 @@ from autocompress.search.study import run_trials
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 
+#: A short history, before solutions repeat.
+FIRST = 12
+
 
 @pytest.fixture(scope="module")
 def budget(tiny_problem: Problem) -> float:
