@@ -152,7 +152,7 @@ def test_gradients_reach_what_is_stored_and_nothing_else(
             others = student.parameters[f"{layer}.{part}"].grad
             assert others is not None and torch.isfinite(others).all() and others.any()
     # Channels that are clipped everywhere, and those that no image excites, pass nothing on.
-    assert kept > 0 and reached > 0.6 * kept
+    assert kept > 0 and reached > 0.5 * kept
     assert pruned > 0 or all(option.structure in ("dense", "channel") for option in start.plan.values())
 
 
