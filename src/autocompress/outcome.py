@@ -37,7 +37,7 @@ WEIGHTS = "weights.safetensors"
 #: Inputs on which a network on a device is compared with the evaluated one.
 VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
-FINALISTS = 8
+FINALISTS = 6
 
 
 class CandidateModule(nn.Module):
