@@ -34,10 +34,9 @@ ELITE, THOUGHTS = 4, 8
 TRIED = 16
 #: Options faster and slower than a Layer's own that a swap may take.
 NEAR = 2
-#: How many times as far from what is believed as beliefs are uncertain coefficients are drawn: solutions near it repeat.
-REACH = 2.2
-#: Attempts at a Plan that has not been evaluated, the first a solution and the others swaps, before one is sought in small steps,
-ATTEMPTS = 6
+#: Attempts at a Plan that has not been evaluated, of which the first are solutions and the others swaps, before one is sought in
+#: small steps,
+ATTEMPTS, SOLVES = 6, 2
 #: and the number of these before a repeated one is accepted.
 STEPS = 200
 #: Numbers of channels that Groups keep whose steps are kept.
@@ -101,8 +100,8 @@ class PlanSampler(ProposingSampler):
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
             # Later attempts reach further, so that something new is found.
-            coefficients = beliefs.draw(rng, REACH * 1.5**attempt)
-            if attempt == 0:
+            coefficients = beliefs.draw(rng, 1.5**attempt)
+            if attempt < SOLVES:
                 plan = self._solved(history, coefficients, budget, rng) or plan
             else:
                 plan = self._swapped(history, seen, coefficients, budget, rng) or plan
