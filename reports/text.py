@@ -209,8 +209,8 @@ def _against_dense(result: StudyResult, best: Point) -> str:
     if not dense:
         return ""
     ratio = dense / best.latency_ms
-    comparison = f"{ratio:.2g}{TIMES} as fast as" if ratio >= 1.0 else f"{1.0 / ratio:.2g}{TIMES} slower than"
-    return f"It is {comparison} dense int8, {latency(result, dense)}."
+    comparison = f"is {ratio:.2g}{TIMES} as fast as" if ratio >= 1.0 else f"takes {100 / ratio - 100:.2g} % longer than"
+    return f"It {comparison} dense int8, {latency(result, dense)}."
 
 
 def _rounded_up(value: float) -> float:
