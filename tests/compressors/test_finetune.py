@@ -147,12 +147,16 @@ def test_gradients_reach_what_is_stored_and_nothing_else(
         assert gradient is not None and torch.isfinite(gradient).all()
         assert not gradient[~mask].any()
         pruned += int((~mask).sum())
-        kept, reached = kept + int(mask.sum()), reached + int((gradient[mask] != 0).sum())
+        # Channels that are clipped everywhere pass nothing on.
+        shift = student.parameters[f"{layer}.bias"].grad
+        assert shift is not None
+        alive = mask & (shift != 0).view(-1, *[1] * (mask.ndim - 1))
+        kept, reached = kept + int(alive.sum()), reached + int((gradient[alive] != 0).sum())
         for part in ("gain", "bias"):
             others = student.parameters[f"{layer}.{part}"].grad
             assert others is not None and torch.isfinite(others).all() and others.any()
-    # Channels that are clipped everywhere, and those that no image excites, pass nothing on.
-    assert kept > 0 and reached > 0.5 * kept
+    # Those that no image excites leave the weights that read them alone.
+    assert kept > 0 and reached > 0.6 * kept
     assert pruned > 0 or all(option.structure in ("dense", "channel") for option in start.plan.values())
 
 

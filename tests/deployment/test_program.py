@@ -167,7 +167,7 @@ def test_mixed_plans(name: str, seed: int) -> None:
     used = {step.call.kernel for step in lower(make_candidate(network, options)).program.steps}
     assert {"s8_dense_w4", "f32_to_s8", "s8_to_f32"} <= used
     assert len([kernel for kernel in used if "block" in kernel or "unstructured" in kernel]) >= 3
-    if name in SHIPPED:  # one rounding in fp16 grows without bound in networks of random weights
+    if name != "mobilenetv3_large_100":  # its weights are random: one rounding in fp16 grows to 0.7 there
         assert found.error < 0.2
 
 

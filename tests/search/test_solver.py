@@ -167,12 +167,12 @@ def test_two_budgets_are_never_exceeded_and_refused_only_where_nothing_fits(
     assert found.bound <= min(surely, default=np.inf) + 1e-9
 
 
-@given(SIZED, st.integers(0, 1000), st.integers(20, 300))
+@given(SIZED, st.just(0.0) | st.floats(1e-6, 1.0), st.integers(20, 300))
 @settings(max_examples=100, deadline=None)
-def test_a_size_alone_is_a_knapsack_of_its_own(blocks: list[Block], thousandths: int, steps: int) -> None:
+def test_a_size_alone_is_a_knapsack_of_its_own(blocks: list[Block], share: float, steps: int) -> None:
     known = everything(blocks)
     smallest, largest = min(s.size for s in known), max(s.size for s in known)
-    size = smallest + thousandths / 1000 * (largest - smallest)
+    size = smallest + share * (largest - smallest)
     found = solve_within(blocks, np.inf, size, steps)
     assert found is not None and found.solution.size <= size
     slack = decisions(blocks) * (size - smallest) / steps
