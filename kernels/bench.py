@@ -205,7 +205,7 @@ def _check_header(line: str, url: str, info: DeviceInfo) -> frozenset[str]:
     Raises:
         UserError: the program did not run on the device's own machine, but in an emulator.
     """
-    header = _value(line, url)
+    header = line_value(line, url)
     if header.get("bench") != 1 or not isinstance(header.get("kernels"), list):
         raise UserError(f"the program on {url} begins with {line[:80]!r}: that is not our bench. Run it again.")
     if header.get("machine") != info.machine:
@@ -321,16 +321,21 @@ def _rows(lines: Iterator[str], url: str, info: DeviceInfo) -> Iterator[Mapping[
         if number == 0:
             _check_header(line, url, info)
         else:
-            yield _value(line, url)
+            yield line_value(line, url)
 
 
-def _value(line: str, url: str) -> Mapping[str, Any]:
+def line_value(line: str, url: str, what: str = "row") -> Mapping[str, Any]:
+    """The object in a line that a program of ours prints.
+
+    Raises:
+        UserError: there is none; `what` names what there should be.
+    """
     try:
         value = json.loads(line)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UserError(f"the program on {url} prints {line[:80]!r}, which is no row: see docs/bench.md for help.")
+        raise UserError(f"the program on {url} prints {line[:80]!r}, which is no {what}: see docs/bench.md for help.")
     return value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .bench import AGREEMENT, build_for, check_features, choose_cpu, device_url, refuse_emulators
+from .bench import AGREEMENT, build_for, check_features, choose_cpu, device_url, line_value, refuse_emulators
 from .devices import Device, open_transport
 from .targets import Core, Target
 
@@ -162,20 +161,10 @@ def run_on_device(
 
 def _lines(there: Device, *words: str) -> list[Mapping[str, Any]]:
     """What acrun prints."""
-    values = [_value(line, there.url) for line in there.run(f"./{_PROGRAM}", *words, "--json")]
+    values = [line_value(line, there.url, "result") for line in there.run(f"./{_PROGRAM}", *words, "--json")]
     if len(values) < 2 or "run" not in values[1]:
         raise UserError(f"the program on {there.url} ended too early: run it again.")
     return values
-
-
-def _value(line: str, url: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"the program on {url} prints {line[:80]!r}, which is no result: run it again.")
-    return value
 
 
 def _check_header(header: Mapping[str, Any], url: str, machine: str, timed: bool) -> None:
