@@ -115,6 +115,8 @@ class LatencyEvaluator:
             for name, touching in self._touching.items()
         }
         self._affected = {name: self._ops_affected(network.op(name)) for name in self.layers}
+        self._decisive = {name: self._types_affecting(name) for name in self.layers}
+        self._detours: dict[tuple[str, ...], float] = {}
         self._rows: dict[tuple[object, ...], OpLatency] = {}
         self._layer_times: dict[tuple[object, ...], Mapping[Option, float]] = {}
         self._times: dict[frozenset[tuple[str, int]], Mapping[str, Mapping[Option, float]]] = {}
@@ -156,6 +158,12 @@ class LatencyEvaluator:
         typed = tuple(op for op in self.network.ops if op.name in changed)
         tensors = changed.union(*(op.inputs for op in typed))
         return typed, tuple(op for op in self.network.ops if op.name in changed or tensors.intersection(op.inputs))
+
+    def _types_affecting(self, layer: str) -> tuple[str, ...]:
+        """Ops whose data types decide what conversions change with a Layer's."""
+        _, reading = self._affected[layer]
+        names = {name for op in reading for name in (op.name, *op.inputs) if name in self.network.shapes and name != INPUT}
+        return tuple(sorted(names))
 
     def deciding(self, layer: str, kept: Mapping[str, int]) -> tuple[int | None, ...]:
         """What the time of a Layer's Option depends on: the channels kept of the Groups that it reads and writes."""
@@ -353,17 +361,16 @@ class LatencyEvaluator:
         found: dict[str, dict[DataType, float]] = {}
         for layer, own in plan.items():
             typed, reading = self._affected[layer]
-            before = self._conversions_microseconds(conversions(self.network, plan, types, reading))
-            found[layer] = {}
             for type_, other in {ACTIVATIONS[option.bits]: option for option in options[layer]}.items():
-                if type_ == types[layer]:
-                    found[layer][type_] = 0.0
-                    continue
-                choices[layer] = other
-                changed = data_types(self.network, choices, typed, types)
-                after = self._conversions_microseconds(conversions(self.network, choices, changed, reading))
-                found[layer][type_] = after - before
-            choices[layer] = own
+                key = (layer, type_, *[types[name] for name in self._decisive[layer]])
+                if key not in self._detours:
+                    choices[layer] = other
+                    changed = data_types(self.network, choices, typed, types)
+                    before = self._conversions_microseconds(conversions(self.network, plan, types, reading))
+                    after = self._conversions_microseconds(conversions(self.network, choices, changed, reading))
+                    self._detours[key] = after - before
+                    choices[layer] = own
+                found.setdefault(layer, {})[type_] = self._detours[key]
         return found
 
     def _conversions_microseconds(self, needed: Iterable[Conversion]) -> float:

@@ -55,8 +55,43 @@ class Beliefs:
         return dict(zip(self.layers, np.clip(coefficients, LEAST, MOST).tolist(), strict=True))
 
 
-def believe(problem: Problem, history: Sequence[tuple[Plan, float]]) -> Beliefs:
-    """What Plans and their losses, oldest first, say of the coefficients."""
+class Nearest:
+    """For each Plan of a history the nearest one among the best before it, and how far the table says that it is.
+
+    A history that only went on since it was last looked at is not compared anew.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._history: list[tuple[Plan, float]] = []
+        self._found: list[tuple[int, float]] = []
+
+    def of(self, history: Sequence[tuple[Plan, float]]) -> Sequence[tuple[int, float]]:
+        """Numbers and distances, from the second Plan on.
+
+        Args:
+            history: Plans and their losses, oldest first.
+        """
+        history = list(history)
+        if history[: len(self._history)] != self._history:
+            self._found.clear()
+        self._history = history
+        rows = np.array([self._problem.errors_of(plan) for plan, _ in history])
+        losses = np.array([loss for _, loss in history])
+        for index in range(len(self._found) + 1, len(history)):
+            best = np.argsort(losses[:index], kind="stable")[:COMPARED]
+            distances = np.abs(rows[index] - rows[best]).sum(1)
+            nearest = int(np.argmin(distances))
+            self._found.append((int(best[nearest]), float(distances[nearest])))
+        return self._found
+
+
+def believe(problem: Problem, history: Sequence[tuple[Plan, float]], nearest: Nearest | None = None) -> Beliefs:
+    """What Plans and their losses, oldest first, say of the coefficients.
+
+    Args:
+        nearest: what it found in earlier histories is used again.
+    """
     layers = tuple(layer.name for layer in problem.space.layers)
     precision = np.eye(len(layers)) / PRIOR_SPREAD**2
     pull = np.zeros(len(layers))
@@ -67,7 +102,11 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]]) -> Beliefs:
         expected = np.maximum(rows.sum(1), 1e-9)
         good = losses <= np.median(losses)
         common = float(np.exp(np.median(np.log(np.maximum(losses, 1e-9)[good] / expected[good]))))
-        changes, differences, noise = _comparisons(rows, losses, common)
+        compared = (nearest or Nearest(problem)).of(history)
+        others, distances = np.array([number for number, _ in compared], np.int64), np.array([far for _, far in compared])
+        changes = rows[1:] - rows[others]
+        differences = (losses[1:] - losses[others]) / common
+        noise = CHANGE_NOISE * distances + LOSS_NOISE * losses[others] / common + 1e-12
         scaled = changes / noise[:, None]
         precision += scaled.T @ scaled
         pull = scaled.T @ ((differences - changes.sum(1)) / noise)
@@ -75,18 +114,3 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]]) -> Beliefs:
     mean: Floats = np.asarray(1.0 + np.linalg.solve(precision, pull), np.float64)
     spread: Floats = np.linalg.inv(lower).T
     return Beliefs(layers, mean, spread, common)
-
-
-def _comparisons(rows: Floats, losses: Floats, common: float) -> tuple[Floats, Floats, Floats]:
-    """Each Plan against the nearest of the best before it: changes in the table's rows, in the loss over `common`, and noise."""
-    changes, differences, noise = [], [], []
-    for index in range(1, len(losses)):
-        best = np.argsort(losses[:index], kind="stable")[:COMPARED]
-        distances = np.abs(rows[index] - rows[best]).sum(1)
-        nearest = best[int(np.argmin(distances))]
-        least = float(distances.min())
-        changes.append(rows[index] - rows[nearest])
-        differences.append((losses[index] - losses[nearest]) / common)
-        noise.append(CHANGE_NOISE * least + LOSS_NOISE * losses[nearest] / common + 1e-12)
-    shape = (len(changes), rows.shape[1])
-    return np.array(changes).reshape(shape), np.array(differences), np.array(noise)

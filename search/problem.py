@@ -9,7 +9,7 @@ feasible. Sizes couple through Groups alone, and are linearised with the times.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -24,14 +24,19 @@ from ..spaces.groups import Group
 from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
+from .relaxation import ERROR, SIZE, TIME, Flat, Layout, relaxed
 from .solver import Block, Branch, Floats, Front, Solution, least_error, solve_within
 
 #: Rounds of linearisation around the last solution; most Plans are exact after two.
 ROUNDS = 6
+#: Rounds of linearisation that are to come near a budget.
+ROUNDS_NEAR = 3
 #: Steps of time in which the solver counts.
 STEPS = 2000
 #: Assignments of data types to Layers whose conversions are kept.
 COSTS = 1000
+#: Numbers of channels kept around a Block whose times and sizes are kept.
+ROWS = 5000
 #: With two budgets, how far above its bound a solution's expected loss may be.
 ENOUGH = 0.005
 #: The share of a size by which less is asked for after a solution that was too large.
@@ -39,6 +44,9 @@ SIZE_STEP = 0.05
 
 #: What a Plan costs beside its loss: milliseconds, or bytes.
 Objective = Literal["latency", "size"]
+
+#: The best choices within a budget of microseconds and one of bytes, None where there are none.
+_Solver = Callable[[Flat, float, float], Solution | None]
 
 _TYPES: tuple[DataType, ...] = get_args(DataType)
 
@@ -106,8 +114,12 @@ class Problem:
         self._owners = np.array([numbers[layer] for layer, _ in self._listed])
         self._types = np.array([_TYPES.index(ACTIVATIONS[option.bits]) for _, option in self._listed])
         self._all_errors = np.array([errors.errors[layer][option] for layer, option in self._listed])
-        self._time_rows: dict[tuple[object, ...], Floats] = {}
-        self._size_rows: dict[tuple[object, ...], Floats] = {}
+        self._layout = Layout(
+            [[[len(member.options) for member in members] for _, members in branches] for _, branches in self._members]
+        )
+        #: For every Block, the other Groups whose channels its members read or write.
+        self._beside = [self._groups_beside(group, branches) for group, branches in self._members]
+        self._rows: dict[tuple[object, ...], Floats] = {}
         self._costs: dict[tuple[DataType, ...], Floats] = {}
         self._errors_of: dict[Plan, Floats] = {}
         self._fastest: Proposal | None = None
@@ -163,6 +175,12 @@ class Problem:
         self._listed += [(layer, option) for option in options]
         return _Member(layer, tuple(options), slice(start, len(self._listed)))
 
+    def _groups_beside(self, group: Group | None, branches: Sequence[tuple[float, Sequence[_Member]]]) -> list[str]:
+        layers = [member.layer for _, members in branches for member in members]
+        tensors = {tensor for layer in layers for tensor in (layer, *self.latency.network.op(layer).inputs)}
+        own = "" if group is None else group.name
+        return [other.name for other in self.latency.groups_of(tensors) if other.name != own]
+
     def errors_of(self, plan: Plan) -> Floats:
         """The error table's entries for a Plan, by Layer in the Space's order."""
         if plan not in self._errors_of:
@@ -208,19 +226,19 @@ class Problem:
         budget_ms: float,
         coefficients: Mapping[str, float],
         start: Plan,
-        rounds: int,
-        steps: int = STEPS,
         max_bytes: float | None = None,
     ) -> Plan:
         """A Plan of little expected loss whose latency and size are near their limits, above or below: `solve` without its last
-        digits; arguments as there.
+        digits, in a tenth of the time; arguments as there.
         """
         limits = Limits(budget_ms, self._limit(max_bytes))
-        plan, asked, multiplier = start, limits, 0.0
-        for round_ in range(rounds):
+        plan, asked = start, limits
+        for round_ in range(ROUNDS_NEAR):
             if round_:
                 asked = _corrected(asked, self.latency.ms(plan), self._bytes_within(plan, limits), limits)
-            plan, multiplier = self._linearised(plan, asked, coefficients, steps, multiplier)
+            before, plan = plan, self._linearised(plan, asked, coefficients, relaxed)
+            if plan == before:
+                break
         return plan
 
     def _bytes_within(self, plan: Plan, limits: Limits) -> int:
@@ -231,9 +249,9 @@ class Problem:
         """Rounds of linearisation from a reference Plan."""
         reference, target = start, limits
         found: Proposal | None = None
-        multiplier = 0.0
+        exact = _Exact(steps)
         for _ in range(ROUNDS):
-            plan, multiplier = self._linearised(reference, target, coefficients, steps, multiplier)
+            plan = self._linearised(reference, target, coefficients, exact)
             ms, size = self.latency.ms(plan), self._bytes_within(plan, limits)
             if ms <= limits.ms and size <= limits.size:
                 proposal = Proposal(plan, ms, self.expected(plan, coefficients))
@@ -244,21 +262,17 @@ class Problem:
             reference = plan
         return found
 
-    def _linearised(
-        self, reference: Plan, limits: Limits, coefficients: Mapping[str, float] | None, steps: int, multiplier: float = 0.0
-    ) -> tuple[Plan, float]:
+    def _linearised(self, reference: Plan, limits: Limits, coefficients: Mapping[str, float] | None, solver: _Solver) -> Plan:
         """The Plan of least expected loss within limits, if all couplings and conversions were as around the reference Plan; the
-        fastest one around it where that is above the budget, or else the smallest one within it. With the multiplier of its size.
+        fastest one around it where that is above the budget, or else the smallest one within it.
         """
-        blocks, fixed, fixed_bytes = self._blocks(reference, coefficients, not math.isinf(limits.size))
+        flat, fixed, fixed_bytes = self._around(reference, coefficients, not math.isinf(limits.size))
         budget = (limits.ms - self._offset_ms) / self.ms_per_us - fixed
-        fastest = sum(block.fastest for block in blocks)
-        if fastest > budget:
-            return self._plan(Front(blocks, fastest, 1).solve(fastest)), multiplier
-        within = solve_within(blocks, budget, limits.size - fixed_bytes, steps, multiplier, ENOUGH)
-        if within is None:
-            return self._plan(_least([block.each(Branch.ranked_by_size) for block in blocks], budget, steps)), multiplier
-        return self._plan(within.solution), within.multiplier
+        fastest = flat.fastest()
+        if fastest.time > budget:
+            return self._plan(fastest)
+        found = solver(flat, budget, limits.size - fixed_bytes)
+        return self._plan(found or _least([block.each(Branch.ranked_by_size) for block in flat.blocks()], budget, STEPS))
 
     def fastest(self) -> Proposal:
         """The fastest Plan within the largest size that was found, whatever its loss; the smallest where none is within it."""
@@ -302,10 +316,10 @@ class Problem:
         measure = self._milliseconds if objective == "latency" else self.sizes.bytes
         target = limits
         for _ in range(ROUNDS):
-            blocks, fixed, fixed_bytes = self._blocks(reference, None, True)
-            turned = [block.each(Branch.ranked_by_size) for block in blocks]
+            flat, fixed, fixed_bytes = self._around(reference, None, True)
+            turned = [block.each(Branch.ranked_by_size) for block in flat.blocks()]
             if objective == "latency":
-                turned = [block.each(Branch.by_size).each(Branch.ranked_by_size) for block in blocks]
+                turned = [block.each(Branch.by_size).each(Branch.ranked_by_size) for block in flat.blocks()]
                 budget = target.size - fixed_bytes
             else:
                 budget = (target.ms - self._offset_ms) / self.ms_per_us - fixed
@@ -337,7 +351,7 @@ class Problem:
         """The fastest Plan on the way of linearisations from a reference, itself included."""
         best = reference
         for _ in range(ROUNDS):
-            plan, _ = self._linearised(reference, Limits(-math.inf, math.inf), None, 1)
+            plan = self._linearised(reference, Limits(-math.inf, math.inf), None, relaxed)
             best = min(best, plan, key=self._milliseconds)
             if plan == reference:
                 break
@@ -383,59 +397,60 @@ class Problem:
         rows = sorted(((-self.sizes.layer(name, option, kept), name) for name, option in plan.options))[:3]
         return ", ".join(f"{name} ({size_text(-bytes_)})" for bytes_, name in rows)
 
-    def _blocks(self, reference: Plan, coefficients: Mapping[str, float] | None, sized: bool) -> tuple[list[Block], float, float]:
-        """The solver's Blocks around a reference Plan, and the microseconds and bytes of everything that is not in them.
+    def _around(self, reference: Plan, coefficients: Mapping[str, float] | None, sized: bool) -> tuple[Flat, float, float]:
+        """The choices around a reference Plan, and the microseconds and bytes of everything that is not in them.
 
         Args:
             sized: whether sizes are wanted.
         """
         kept = self.latency.kept(reference)
-        detours = self._detours(reference)
         weights = coefficients or {}
-        errors = self._all_errors * np.array([weights.get(layer.name, 1.0) for layer in self.space.layers])[self._owners]
-        blocks = []
-        for group, branches in self._members:
-            built = []
-            offsets: Sequence[float] = (0.0,)
-            if group is not None:
-                own_share = reference[group.producers[0].op]
-                shares = (own_share.sparsity if own_share.structure == "channel" else 0.0, *[share for share, _ in branches])
-                now, *others = self.latency.coupled_microseconds(group, shares, reference, kept)
-                offsets = [microseconds - now for microseconds in others]
-            other_bytes = 0 if group is None or not sized else self.sizes.others(group, reference, kept)
-            for (share, members), offset in zip(branches, offsets, strict=True):
-                around, extra = kept, 0
-                if group is not None:
-                    around = {name: count for name, count in kept.items() if name != group.name}
-                    if share:
-                        around[group.name] = kept_channels(group.channels, share)
-                    extra = self.sizes.others(group, reference, around) - other_bytes if sized else 0
-                own = [self._times(member, around) + detours[member.span] for member in members]
-                sizes = tuple([self._sizes(member, around) for member in members]) if sized else ()
-                built.append(Branch(tuple(own), tuple([errors[member.span] for member in members]), offset, 0.0, sizes, extra))
-            blocks.append(Block(tuple(built)))
+        costs, fixed = np.zeros((3, len(self._listed))), np.zeros((3, len(self._layout.branches) - 1))
+        costs[ERROR] = self._all_errors * np.array([weights.get(layer.name, 1.0) for layer in self.space.layers])[self._owners]
+        costs[TIME] = np.concatenate([self._row(TIME, number, kept) for number in range(len(self._members))])
+        costs[TIME] += self._detours(reference)
+        if sized:
+            costs[SIZE] = np.concatenate([self._row(SIZE, number, kept) for number in range(len(self._members))])
+        for (group, branches), first in zip(self._members, self._layout.blocks[:-1].tolist(), strict=True):
+            if group is None:
+                continue
+            own = reference[group.producers[0].op]
+            shares = (own.sparsity if own.structure == "channel" else 0.0, *[share for share, _ in branches])
+            own_branches = slice(first, first + len(branches))
+            now, *others = self.latency.coupled_microseconds(group, shares, reference, kept)
+            fixed[TIME, own_branches] = others
+            fixed[TIME, own_branches] -= now
+            if sized:
+                sizes = [self.sizes.others(group, reference, _with_share(kept, group, share)) for share, _ in branches]
+                fixed[SIZE, own_branches] = sizes
+                fixed[SIZE, own_branches] -= self.sizes.others(group, reference, kept)
         times = self.latency.layers_microseconds(kept)
         layers = sum([times[layer][option] for layer, option in reference.options])
-        fixed = (self.latency.ms(reference) - self._offset_ms) / self.ms_per_us - layers
+        rest = (self.latency.ms(reference) - self._offset_ms) / self.ms_per_us - layers
+        flat = Flat(self._layout, costs, fixed)
         if not sized:
-            return blocks, fixed, 0.0
+            return flat, rest, 0.0
         own_bytes = sum([self.sizes.layer(layer, option, kept) for layer, option in reference.options])
-        return blocks, fixed, self.sizes.bytes(reference) - own_bytes
+        return flat, rest, self.sizes.bytes(reference) - own_bytes
 
-    def _times(self, member: _Member, kept: Mapping[str, int]) -> Floats:
-        """Microseconds of a member's Options, when Groups keep only so many channels."""
-        key = (member.span.start, *self.latency.deciding(member.layer, kept))
-        if key not in self._time_rows:
-            times = self.latency.layers_microseconds(kept)[member.layer]
-            self._time_rows[key] = np.array([times[option] for option in member.options])
-        return self._time_rows[key]
-
-    def _sizes(self, member: _Member, kept: Mapping[str, int]) -> Floats:
-        """Bytes of a member's Options, when Groups keep only so many channels."""
-        key = (member.span.start, *self.latency.deciding(member.layer, kept))
-        if key not in self._size_rows:
-            self._size_rows[key] = np.array([self.sizes.layer(member.layer, o, kept) for o in member.options], np.float64)
-        return self._size_rows[key]
+    def _row(self, cost: int, number: int, kept: Mapping[str, int]) -> Floats:
+        """Microseconds or bytes of all Options of a Block's members, when other Groups keep only so many channels."""
+        key = (cost, number, *[kept.get(name) for name in self._beside[number]])
+        if key not in self._rows:
+            if len(self._rows) >= ROWS:
+                self._rows.clear()
+            group, branches = self._members[number]
+            found: list[float] = []
+            for share, members in branches:
+                around = kept if group is None else _with_share(kept, group, share)
+                times = self.latency.layers_microseconds(around)
+                for layer, options in ((member.layer, member.options) for member in members):
+                    if cost == TIME:
+                        found += [times[layer][option] for option in options]
+                    else:
+                        found += [self.sizes.layer(layer, option, around) for option in options]
+            self._rows[key] = np.array(found, np.float64)
+        return self._rows[key]
 
     def _detours(self, reference: Plan) -> Floats:
         """Microseconds of conversions that each Option of every member adds to the reference Plan's."""
@@ -455,6 +470,29 @@ class Problem:
             for member, index in zip(members, choice.options, strict=True):
                 options[member.layer] = member.options[index]
         return Plan.of({layer.name: options[layer.name] for layer in self.space.layers})
+
+
+def _with_share(kept: Mapping[str, int], group: Group, share: float) -> dict[str, int]:
+    """Numbers of channels kept, with a share of a Group's removed."""
+    around = {name: count for name, count in kept.items() if name != group.name}
+    if share:
+        around[group.name] = kept_channels(group.channels, share)
+    return around
+
+
+class _Exact:
+    """The knapsack, for problems that resemble each other: the multiplier of one is tried first in the next."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._multiplier = 0.0
+
+    def __call__(self, flat: Flat, time: float, size: float) -> Solution | None:
+        within = solve_within(flat.blocks(), time, size, self._steps, self._multiplier, ENOUGH)
+        if within is None:
+            return None
+        self._multiplier = within.multiplier
+        return within.solution
 
 
 def _adjusted(asked: Limits, ms: float, size: float, limits: Limits) -> Limits:
