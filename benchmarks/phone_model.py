@@ -517,13 +517,20 @@ def older_core(model: str, ghz: float) -> Core:
     return core_of(model, ghz, l3_kb=2048, l3_gbps=6.0, dram_gbps=4.0)
 
 
-def block_runtime(folder: Path, constants: Calibration) -> dict[str, float]:
+def relative_fit(columns: Vector, times: Vector) -> Vector:
+    """The factors on columns whose sum has the least squares of relative errors."""
+    factors: Vector = np.linalg.lstsq(columns / times[:, None], np.ones(len(times)), rcond=None)[0]
+    return factors
+
+
+def block_runtime(folder: Path, constants: Calibration) -> dict[str, Any]:
     """How the Pixel 1's block table ranks when its runtime, TFLite of 2018, has constants of its own.
 
     These are factors on the model's time of depthwise and of all other ops, and a time for every output of a convolution that is
-    not depthwise, whatever its size and depth; least squares of relative errors. Blocks of each input size are told with a fit on
-    all the others. Besides: the rank correlation of MACs, and how many of the pairs in which one block has at least the other's
-    size, channels, expansion and window, at the same stride, contradict that in time, which says how noisy the table is.
+    not depthwise, whatever its size and depth. Blocks of each input size are told with a fit on all the others. Besides, with
+    nothing of the model: the rank correlation of MACs; that of three counts, with times that are fitted on all rows (MACs of
+    depthwise and of other ops, outputs of convolutions), which is the most to be had; and how many of the pairs in which one block
+    has at least the other's size, channels, expansion and window, at the same stride, contradict that in time: the table's noise.
     """
     core = older_core("cortex-a72", 1.8)
     published = read(folder / "blocks_proxyless_ofa_lut.csv", "Pixel 1")
@@ -538,17 +545,20 @@ def block_runtime(folder: Path, constants: Calibration) -> dict[str, float]:
             for rest, own, count in zip(others, depthwise, outputs, strict=True)
         ]
     )
-
-    def factors(chosen: npt.NDArray[np.bool_]) -> Vector:
-        solution: Vector = np.linalg.lstsq(parts[chosen] / times[chosen, None], np.ones(chosen.sum()), rcond=None)[0]
-        return solution
+    macs = [[sum(op.macs for op in ops) / 1e6 for ops in both] for both in zip(others, depthwise, strict=True)]
+    counts = np.column_stack([np.array(macs), parts[:, 2]])
 
     sizes = np.array([ops[0].in_height for ops in blocks])
     told = np.empty(len(times))
     for size in np.unique(sizes):
-        told[sizes == size] = parts[sizes == size] @ factors(sizes != size)
-    other, windows, output_ns = factors(np.ones(len(times), dtype=bool))
-    macs = [sum(op.macs for op in ops) for ops in blocks]
+        told[sizes == size] = parts[sizes == size] @ relative_fit(parts[sizes != size], times[sizes != size])
+    other, windows, output_ns = relative_fit(parts, times)
+    of_counts = relative_fit(counts, times)
+    ranks = {
+        "spearman_left_out": told,
+        "spearman_of_macs": counts[:, 0] + counts[:, 1],
+        "spearman_of_three_counts": counts @ of_counts,
+    }
     fields = [[int(number) for number in re.findall(r"\d+", name)] for name in published if name.startswith("expanded_conv")]
     latencies = [latency for name, latency in published.items() if name.startswith("expanded_conv")]
     ordered = [
@@ -558,14 +568,15 @@ def block_runtime(folder: Path, constants: Calibration) -> dict[str, float]:
     ]
     return {
         "rows": len(times),
-        "spearman_left_out": round(rank_correlation(list(zip(told, times, strict=True))), 4),
+        **{name: round(rank_correlation(list(zip(values, times, strict=True))), 4) for name, values in ranks.items()},
         "mean_abs_error_left_out": round(float(np.mean(np.abs(told / times - 1))), 4),
-        "spearman_of_macs": round(rank_correlation(list(zip(macs, times, strict=True))), 4),
-        "pairs_larger": len(ordered),
-        "pairs_larger_and_faster": len(ordered) - sum(ordered),
         "factor": round(float(other), 3),
         "factor_of_depthwise": round(float(windows), 3),
         "nanoseconds_an_output": round(float(output_ns), 2),
+        "mean_abs_error_of_three_counts": round(float(np.mean(np.abs(counts @ of_counts / times - 1))), 4),
+        "nanoseconds_of_three_counts": [round(float(value), 3) for value in of_counts],
+        "pairs_larger": len(ordered),
+        "pairs_larger_and_faster": len(ordered) - sum(ordered),
     }
 
 
@@ -896,7 +907,7 @@ def evaluate(folder: Path, write: bool) -> None:
     print(
         f"  {'Pixel 1 blocks, constants of that runtime':60} {runtime['rows']:4} rows, {runtime['spearman_left_out']:.3f}\n"
         f"    each input size left out of its fit; {runtime['nanoseconds_an_output']} ns an output of a convolution; "
-        f"MACs alone {runtime['spearman_of_macs']:.3f}; "
+        f"MACs alone {runtime['spearman_of_macs']:.3f}; three counts {runtime['spearman_of_three_counts']:.3f}; "
         f"{runtime['pairs_larger_and_faster']} of {runtime['pairs_larger']} larger blocks faster"
     )
     print(
