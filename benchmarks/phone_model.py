@@ -519,7 +519,7 @@ def older_core(model: str, ghz: float) -> Core:
 
 def relative_fit(columns: Vector, times: Vector) -> Vector:
     """The factors on columns whose sum has the least squares of relative errors."""
-    factors: Vector = np.linalg.lstsq(columns / times[:, None], np.ones(len(times)), rcond=None)[0]
+    factors: Vector = np.linalg.lstsq(columns / times[:, None], np.ones(len(times)), rcond=None)[0].astype(np.float64)
     return factors
 
 
@@ -529,7 +529,7 @@ def block_runtime(folder: Path, constants: Calibration) -> dict[str, Any]:
     These are factors on the model's time of depthwise and of all other ops, and a time for every output of a convolution that is
     not depthwise, whatever its size and depth. Blocks of each input size are told with a fit on all the others. Besides, with
     nothing of the model: the rank correlation of MACs; that of three counts, with times that are fitted on all rows (MACs of
-    depthwise and of other ops, outputs of convolutions), which is the most to be had; and how many of the pairs in which one block
+    depthwise and of other ops, outputs of convolutions), about the most to be had; and how many of the pairs in which one block
     has at least the other's size, channels, expansion and window, at the same stride, contradict that in time: the table's noise.
     """
     core = older_core("cortex-a72", 1.8)
