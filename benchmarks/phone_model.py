@@ -9,7 +9,9 @@ FOLDER holds tables of published latencies:
       One of them is about the depthwise kernels of that runtime, not ours: see network_ms.
       The same networks on the Cortex-X3 of a Galaxy S23 are a check, never fitted.
   ncnn_benchmark.csv, xnnpack_tflite_float.csv: other cores and data types, a check of how far the constants carry.
-  layers_tophub_arm_cpu.csv, blocks_proxyless_ofa_lut.csv: layers and blocks of other runtimes: are they in the model's order?
+  layers_tophub_arm_cpu.csv, layers_tflite_mobilenetv2_pixel_issue23131.csv, blocks_proxyless_ofa_lut.csv,
+      mobilenet_v2v3_pixel123.csv: layers, blocks and networks of other runtimes: are they in the model's order? One table is not,
+      see block_runtime.
   fast_sparse_convnets_sd835.csv: sparse fp32 networks (Elsen et al., arXiv:1911.09723) on a Cortex-A73, a check with the same
       constants, and of the ratio to the dense networks of xnnpack_tflite_float.csv on the same chip. The A73's figures are
       estimates; its undocumented rate of loads decides the result, so the other reading is printed, too.
@@ -34,7 +36,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from itertools import combinations
+from itertools import combinations, permutations
 from math import ceil, log, sqrt
 from pathlib import Path
 from typing import Any
@@ -136,9 +138,9 @@ def inverted_residual(net: Builder, out: int, expand: int, kernel: int, stride: 
         net.elementwise("add")
 
 
-def mobilenet_v2(width: float) -> Ops:
+def mobilenet_v2(width: float, size: int = 224) -> Ops:
     """arXiv:1801.04381, table 2."""
-    net = Builder(224)
+    net = Builder(size)
     net.conv(divisible(32 * width), 3, 2)
     stages = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     for expand, out, repeats, stride in stages:
@@ -467,15 +469,13 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def orders(folder: Path, constants: Calibration) -> dict[str, dict[str, float]]:
     """Rank correlation of modelled with published times, fp32, by device: layers, blocks, and ncnn's networks in int8.
 
-    Clocks do not matter here. The in-order A53 is modelled as an A55; Pixel 1's Kryo and Note 10's big core as an A76.
+    Clocks do not matter here. The in-order A53 is modelled as an A55, Note 10's big core as the Pixel 6's A76. Pixel 1's Kryo
+    multiplies one register a cycle, as an A72 does (LLVM's models of both), and is modelled as one.
     """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    small = {"l3_kb": 2048, "l3_gbps": 6.0, "dram_gbps": 4.0}
-    known = {
-        "A53": core_of("cortex-a55", 1.2, **small),
-        "A72": core_of("cortex-a72", 1.8, **small),
-        "A73": core_of("cortex-a73", 2.4, **small),
-    }
+    pixel7, pixel6 = load_target("pixel7"), load_target("pixel6")
+    a72, a76 = older_core("cortex-a72", 1.8), pixel6.core("A76")
+    known = {"A53": older_core("cortex-a55", 1.2), "A72": a72, "A73": older_core("cortex-a73", 2.4)}
     for row in rows_of(folder / "layers_tophub_arm_cpu.csv"):
         shape = re.match(r"(\w+) (\d+)x(\d+) s(\d+) p\d+ in(\d+)x(\d+)x(\d+) out(\d+)x(\d+)x(\d+)", row["model"])
         core = re.search(r"A(53|72|73)", row["core"])
@@ -487,9 +487,15 @@ def orders(folder: Path, constants: Calibration) -> dict[str, dict[str, float]]:
         geometry = Geometry(kind, inputs, outputs, *sizes, (kh, kw), (stride, stride), groups=groups)
         time = op_time_us(geometry, "dense", 0.0, 32, known[core[0]], constants, plain_depthwise=True)
         found[f"TopHub layers, {row['device']}"].append((time, float(row["latency_ms"])))
-    a76 = core_of("cortex-a76", 2.4, **small)
+    for name, latency in read(folder / "layers_tflite_mobilenetv2_pixel_issue23131.csv", "Pixel").items():
+        found["MobileNetV2's layers, TFLite, Pixel 1"].append((network_ms(profiled(name), 32, a72, constants), latency))
+    for name, latency in read(folder / "mobilenet_v2v3_pixel123.csv", "Pixel 1", dtype="fp32").items():
+        scaled = re.fullmatch(r"MobileNetV2 ([\d.]+)_(\d+)", name)
+        if scaled:
+            ops = mobilenet_v2(float(scaled[1]), int(scaled[2]))
+            found["MobileNetV2s, TFLite, Pixel 1"].append((network_ms(ops, 32, a72, constants), latency))
     for row in rows_of(folder / "blocks_proxyless_ofa_lut.csv"):
-        time = network_ms(block(row["model"]), 32, a76, constants)
+        time = network_ms(block(row["model"]), 32, a72 if "Pixel 1" in row["device"] else a76, constants)
         found[f"blocks, {row['device']}"].append((time, float(row["latency_ms"])))
     networks = {
         "squeezenet": squeezenet(),
@@ -498,13 +504,102 @@ def orders(folder: Path, constants: Calibration) -> dict[str, dict[str, float]]:
         "resnet50": resnet((3, 4, 6, 3), True),
         "vgg16": vgg16(),
     }
-    pixel7, pixel6 = load_target("pixel7"), load_target("pixel6")
-    for device, own in (("A78AE", pixel7.core("A78")), ("Raspberry Pi 5", pixel6.core("A76")), ("Rk3566", pixel7.core("A55"))):
+    for device, own in (("A78AE", pixel7.core("A78")), ("Raspberry Pi 5", a76), ("Rk3566", pixel7.core("A55"))):
         published = read(folder / "ncnn_benchmark.csv", device, threads="1", dtype="int8")
         found[f"ncnn int8 networks, {device}"] = [
             (network_ms(ops, 8, own, constants), published[name]) for name, ops in networks.items()
         ]
     return {name: {"rows": len(pairs), "spearman": round(rank_correlation(pairs), 4)} for name, pairs in found.items()}
+
+
+def older_core(model: str, ghz: float) -> Core:
+    """A core of a board or phone of the years before 2019."""
+    return core_of(model, ghz, l3_kb=2048, l3_gbps=6.0, dram_gbps=4.0)
+
+
+def relative_fit(columns: Vector, times: Vector) -> Vector:
+    """The factors on columns whose sum has the least squares of relative errors."""
+    factors: Vector = np.linalg.lstsq(columns / times[:, None], np.ones(len(times)), rcond=None)[0].astype(np.float64)
+    return factors
+
+
+def block_runtime(folder: Path, constants: Calibration) -> dict[str, Any]:
+    """How the Pixel 1's block table ranks when its runtime, TFLite of 2018, has constants of its own.
+
+    These are factors on the model's time of depthwise and of all other ops, and a time for every output of a convolution that is
+    not depthwise, whatever its size and depth. Blocks of each input size are told with a fit on all the others. Besides, with
+    nothing of the model: the rank correlation of MACs; that of three counts, with times that are fitted on all rows (MACs of
+    depthwise and of other ops, outputs of convolutions), about the most to be had; and how many of the pairs in which one block
+    has at least the other's size, channels, expansion and window, at the same stride, contradict that in time: the table's noise.
+    """
+    core = older_core("cortex-a72", 1.8)
+    published = read(folder / "blocks_proxyless_ofa_lut.csv", "Pixel 1")
+    blocks = [block(name) for name in published]
+    times = np.array(list(published.values()))
+    depthwise = [tuple(op for op in ops if op.op == "depthwise") for ops in blocks]
+    others = [tuple(op for op in ops if op.op != "depthwise") for ops in blocks]
+    outputs = [sum(op.out_channels * op.out_height * op.out_width for op in ops if op.op == "conv") for ops in others]
+    parts = np.array(
+        [
+            [network_ms(rest, 32, core, constants), network_ms(own, 32, core, constants), count / 1e6]
+            for rest, own, count in zip(others, depthwise, outputs, strict=True)
+        ]
+    )
+    macs = [[sum(op.macs for op in ops) / 1e6 for ops in both] for both in zip(others, depthwise, strict=True)]
+    counts = np.column_stack([np.array(macs), parts[:, 2]])
+
+    sizes = np.array([ops[0].in_height for ops in blocks])
+    told = np.empty(len(times))
+    for size in np.unique(sizes):
+        told[sizes == size] = parts[sizes == size] @ relative_fit(parts[sizes != size], times[sizes != size])
+    other, windows, output_ns = relative_fit(parts, times)
+    of_counts = relative_fit(counts, times)
+    ranks = {
+        "spearman_left_out": told,
+        "spearman_of_macs": counts[:, 0] + counts[:, 1],
+        "spearman_of_three_counts": counts @ of_counts,
+    }
+    fields = [[int(number) for number in re.findall(r"\d+", name)] for name in published if name.startswith("expanded_conv")]
+    latencies = [latency for name, latency in published.items() if name.startswith("expanded_conv")]
+    ordered = [
+        small < large
+        for (a, small), (b, large) in permutations(zip(fields, latencies, strict=True), 2)
+        if a != b and a[-2] == b[-2] and all(i <= j for i, j in zip(a[:-2], b[:-2], strict=True))
+    ]
+    return {
+        "rows": len(times),
+        **{name: round(rank_correlation(list(zip(values, times, strict=True))), 4) for name, values in ranks.items()},
+        "mean_abs_error_left_out": round(float(np.mean(np.abs(told / times - 1))), 4),
+        "factor": round(float(other), 3),
+        "factor_of_depthwise": round(float(windows), 3),
+        "nanoseconds_an_output": round(float(output_ns), 2),
+        "mean_abs_error_of_three_counts": round(float(np.mean(np.abs(counts @ of_counts / times - 1))), 4),
+        "nanoseconds_of_three_counts": [round(float(value), 3) for value in of_counts],
+        "pairs_larger": len(ordered),
+        "pairs_larger_and_faster": len(ordered) - sum(ordered),
+    }
+
+
+def profiled(name: str) -> Ops:
+    """The op of a row of TFLite's profile of MobileNetV2, as `expanded_conv_6/depthwise 3x3 s2 192 28->14`.
+
+    Raises:
+        ValueError: another kind of row.
+    """
+    if found := re.search(r"depthwise 3x3 s1 (\d+)x?\s?(\d+)x\d+$", name):
+        net = Builder(int(found[2]), int(found[1]))
+        net.depthwise(3)
+    elif found := re.search(r"depthwise 3x3 s2 (\d+) (\d+)->", name):
+        net = Builder(int(found[2]), int(found[1]))
+        net.depthwise(3, 2)
+    elif found := re.search(r"(\d+)->(\d+) (\d+)x\d+$", name):
+        net = Builder(int(found[3]), int(found[1]))
+        net.conv(int(found[2]))
+    elif found := re.search(r"Logits (\d+)->(\d+)", name):
+        return (Geometry("linear", int(found[1]), int(found[2]), 1, 1, 1, 1),)
+    else:
+        raise ValueError(f"no op is known for {name}")
+    return tuple(net.ops)
 
 
 def block(name: str) -> Ops:
@@ -528,8 +623,12 @@ def block(name: str) -> Ops:
         return net.head(out) if net.height > 1 else net.head(out)[1:]
     elif kind == "expanded_conv":
         expand, stride = int(fields["expand"]), int(fields["stride"])
-        # Once-for-all gives channels, ProxylessNAS a factor.
-        net.conv(expand if "se" in fields else expand * net.channels)
+        # Once-for-all gives channels, ProxylessNAS a factor; neither expands when nothing is gained.
+        expanded = expand if "se" in fields else expand * net.channels
+        if expanded != net.channels:
+            net.conv(expanded)
+            if fields.get("hs") == "1":
+                net.elementwise("activation")
         net.depthwise(int(fields["kernel"]), stride)
         if fields.get("hs") == "1":
             net.elementwise("activation")
@@ -758,6 +857,7 @@ def evaluate(folder: Path, write: bool) -> None:
     ratios = sparse_ratios(folder, constants)
     others = other_cores(folder, constants)
     ranks = orders(folder, constants)
+    runtime = block_runtime(folder, constants)
     host_constants, biases, host = host_scores(HOST_ROWS)
     sparse_errors = [*(log(1 + float(row["error"])) for row in sparse), *biases.values()]
     row_spread = float(str(host["log_spread"]))
@@ -805,6 +905,12 @@ def evaluate(folder: Path, write: bool) -> None:
     for name, rank in ranks.items():
         print(f"  {name:60} {rank['rows']:4} rows, {rank['spearman']:.3f}")
     print(
+        f"  {'Pixel 1 blocks, constants of that runtime':60} {runtime['rows']:4} rows, {runtime['spearman_left_out']:.3f}\n"
+        f"    each input size left out of its fit; {runtime['nanoseconds_an_output']} ns an output of a convolution; "
+        f"MACs alone {runtime['spearman_of_macs']:.3f}; three counts {runtime['spearman_of_three_counts']:.3f}; "
+        f"{runtime['pairs_larger_and_faster']} of {runtime['pairs_larger']} larger blocks faster"
+    )
+    print(
         f"\nThis computer, {host['rows']} rows: median error {host['median_abs_error']:.1%}, "
         f"pairs in order {host['pairs_in_order']:.1%}"
     )
@@ -831,6 +937,7 @@ def evaluate(folder: Path, write: bool) -> None:
             "sparse_check_with_twice_the_loads": {**summary(sparse_twice), "networks": sparse_twice},
             "sparse_over_dense": {**summary(ratios), "networks": ratios},
             "rank_correlation": ranks,
+            "pixel1_block_runtime": runtime,
             "host": host,
             "table_seconds": round(seconds, 2),
             "efficientnet_lite0_pixel7_ms": lite0,

@@ -25,7 +25,7 @@ from .geometry import Geometry
 from .targets import Core
 
 #: Increases whenever the model's formulas change: part of every table's fingerprint.
-VERSION = 3
+VERSION = 4
 
 #: weight bits -> activation data type.
 DTYPES = {32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}
@@ -75,6 +75,8 @@ _LINE_CYCLES = 5.0
 _SPREAD_CYCLES = 1.0
 # SIMD instructions that turn int4 weights into one register of int8: a shift or a mask, the factor 16 goes into the scale.
 _UNPACK = 1.0
+# A pixel of a max pool that fills no vector: a step of its window, and its copy when a line is picked apart (csrc/max_pool.h).
+_SINGLE_CYCLES = 2.0
 # SIMD instructions per register of elements of the ops without weights; int8 is computed in float32, 4 registers for one.
 _ELEMENTWISE = {
     "add": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
@@ -149,8 +151,8 @@ FITTED = Calibration(
     core="cortex-x1",
     spread=0.0803,
     spread_elsewhere=0.12,
-    spread_sparse=0.0803,
-    spread_row=0.176,
+    spread_sparse=0.0804,
+    spread_row=0.158,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 FITTED_X86 = Calibration(
@@ -158,10 +160,10 @@ FITTED_X86 = Calibration(
     depthwise=0.95,
     op_cycles=854.0,
     core="zen3",
-    spread=0.201,
-    spread_elsewhere=0.176,
-    spread_sparse=0.0982,
-    spread_row=0.176,
+    spread=0.12,
+    spread_elsewhere=0.158,
+    spread_sparse=0.0984,
+    spread_row=0.158,
     provenance="constants fitted on kernels measured on an AMD Zen 3",
 )
 
@@ -523,7 +525,7 @@ def _band_tile_cycles(size: int, stride: int, count: int, dtype: str, core: Core
 
 
 def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Core) -> float:
-    """Cycles of one plane of outputs of a depthwise or pooling kernel: tiles of 4 registers of positions."""
+    """Cycles of one plane of outputs of a depthwise kernel: tiles of 4 registers of positions."""
     # int8 works on half registers, which are whole ones once widened; its sums take two of them.
     lanes = core.vector_bytes // (8 if dtype == "int8" else _BYTES[dtype])
     cycles = 0.0
@@ -540,15 +542,42 @@ def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Cor
     return cycles
 
 
+def _max_pool_row_cycles(geometry: Geometry, dtype: str, core: Core) -> float:
+    """Cycles of one row of outputs of one plane: rows are made one line, its phases are picked apart, then come columns."""
+    view, stride = _view(geometry), geometry.stride[1]
+    pixel = 4 if dtype == "int8" else _BYTES[dtype]
+    phases = 1 if geometry.kernel[1] == 1 or geometry.dilation[1] % stride == 0 else stride
+    line = min(geometry.in_width, (view.width - 1) * stride + phases)
+    cycles = _TILE_CYCLES + _largest_cycles(line, geometry.kernel[0], dtype, core)
+    if stride != 1:
+        whole = (view.width - 1) // 8 if stride == 2 else 0
+        turned = 8 * pixel / core.vector_bytes * (3.0 / core.loads + (1.0 if _isa(core) == 16 else 3.0) / core.vector_ops)
+        cycles += phases * (_TILE_CYCLES + whole * turned + (view.width - 8 * whole) * _SINGLE_CYCLES)
+    cycles += _TILE_CYCLES + _largest_cycles(geometry.out_width, geometry.kernel[1], dtype, core)
+    bounds = 0.0 if dtype == "int8" else 2.0
+    return cycles + geometry.out_width * pixel / core.vector_bytes * bounds / core.vector_ops
+
+
+def _largest_cycles(length: int, window: int, dtype: str, core: Core) -> float:
+    """Cycles of the largest of `window` pixels for each of `length`: vectors, then those of 4 pixels, then single ones."""
+    pixel = 4 if dtype == "int8" else _BYTES[dtype]
+    wide = 8 if dtype == "int8" else core.vector_bytes // pixel
+    cycles = length % wide % 4 * window * _SINGLE_CYCLES
+    for registers, vectors in ((wide * pixel / core.vector_bytes, length // wide), (1.0, length % wide // 4)):
+        busy = (registers / core.loads, registers / core.vector_ops)
+        step = max(1.0, sum(busy) if core.in_order else max(busy))
+        cycles += vectors * (window * step + registers)
+    return cycles
+
+
 def _elementwise_cycles(geometry: Geometry, dtype: str, core: Core) -> tuple[float, float]:
     """Compute and memory cycles of an op without weights."""
     size = _BYTES[dtype]
     read, written = _activation_bytes(geometry, size)
     if geometry.op == "pool":
-        quad = 4 if dtype == "int8" else 1
-        view, planes = _view(geometry), ceil(geometry.out_channels / quad)
-        plane = _plane_cycles(view, dtype, geometry.kernel[0] * geometry.kernel[1], _EPILOGUE[dtype], core)
-        return _copy_cycles(view, planes, size * quad, core) + planes * plane, _data_cycles(read + written, core)
+        planes = ceil(geometry.out_channels / (4 if dtype == "int8" else 1))
+        row = _max_pool_row_cycles(geometry, dtype, core)
+        return planes * geometry.out_height * row, _data_cycles(read + written, core)
     elements = (read if geometry.op == "global_pool" else written) / size
     if dtype == "int8" and geometry.op in _LOOKUPS:
         compute = elements * (4.0 if geometry.op == "activation" else 2.0) / core.loads

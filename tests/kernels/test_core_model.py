@@ -178,6 +178,8 @@ def test_depthwise_runs_far_below_the_rate_of_1x1() -> None:
     cores,
 )
 def test_ops_without_weights(inputs: int, more: int, size: int, grow: int, op: KernelOp, core: Core) -> None:
+    if op == "pool":  # rows of 7 cost more than rows of 8: what fills no vector is taken one by one
+        size, grow = 8 * size, 8 * grow
     for bits in (32, 16, 8):
         small = Geometry(op, inputs, inputs, size, size, size, size, (2, 2))
         large = Geometry(op, inputs + more, inputs + more, size + grow, size + grow, size + grow, size + grow, (2, 2))
@@ -376,4 +378,8 @@ def test_constants_are_those_of_the_published_score() -> None:
     assert result["host"]["pairs_in_order"] >= 0.90
     layers = [rank for name, rank in result["rank_correlation"].items() if name.startswith("TopHub")]
     assert len(layers) == 4 and all(rank["rows"] == 220 and rank["spearman"] >= 0.95 for rank in layers)
+    behind = [name for name, rank in result["rank_correlation"].items() if rank["spearman"] < 0.95]
+    assert behind == ["blocks, Pixel 1 (Snapdragon 821)"]  # docs/targets.md says why
+    assert result["pixel1_block_runtime"]["rows"] == 72
+    assert result["pixel1_block_runtime"]["spearman_left_out"] >= 0.95
     assert result["table_seconds"] < 1.0
