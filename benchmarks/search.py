@@ -17,11 +17,10 @@ from typing import Any
 
 from rich.console import Console
 
-from autocompress.cli import _Display
 from autocompress.comparison import ComparisonSettings, compare
 from autocompress.files import write_json
 from autocompress.kernels.targets import load_target
-from autocompress.progress import Phases
+from autocompress.progress import Phases, Terminal
 from autocompress.reports.comparison import Comparison, geometric_mean
 from autocompress.settings import Budget, SearchSettings
 from autocompress.tasks.loader import load_task
@@ -94,7 +93,7 @@ def main() -> None:
             console.rule(study)
             search = SearchSettings(budget=Budget.parse(budget), trials=asked.trials, study=study, results=asked.results)
             settings = ComparisonSettings(search, tuple(asked.samplers.split(",")), asked.seeds, CHECKPOINTS)
-            phases = Phases(_Display(console))
+            phases = Phases(Terminal(console))
             comparison, _ = compare(task, load_target(asked.target), settings, phases, {"task": name})
             cells.append(
                 {

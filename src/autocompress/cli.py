@@ -12,21 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from . import __version__
 from .errors import UserError
-from .progress import Phases, Update
+from .progress import Phases, Terminal
 from .settings import Budget, SearchSettings, parse_objectives, parse_size
 
 if TYPE_CHECKING:
@@ -66,45 +57,6 @@ DeviceOption = Annotated[
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that holds the studies.", metavar="FOLDER")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and everything else to stderr.")]
 StudyArgument = Annotated[str, typer.Argument(help="Name of a study, or its folder.", metavar="STUDY")]
-
-
-class _Display:
-    """Phases on a terminal, with a bar while they run and a line once they are over."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress: Progress | None = None
-
-    def start(self, phase: str) -> Update:
-        progress = Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[what]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        bar = progress.add_task(phase, total=None, what="")
-        progress.start()
-        self._progress = progress
-        return lambda done, total, what: progress.update(bar, completed=done, total=total, what=_shortened(what))
-
-    def end(self, phase: str, seconds: float) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-        self._console.print(f"[green]✓[/] {phase} [dim]{seconds:.1f} s[/]")
-
-    def note(self, text: str) -> None:
-        self._console.print(f"  [dim]{text}[/]", soft_wrap=True)
-
-
-def _shortened(text: str, width: int = 36) -> str:
-    return text if len(text) <= width else f"…{text[1 - width :]}"
 
 
 @app.callback(invoke_without_command=True)
@@ -204,7 +156,7 @@ def _search(task: str, data: Path | None, target: str, settings: SearchSettings,
     from .kernels.targets import load_target
 
     device = load_target(target)
-    phases = Phases(_Display(console))
+    phases = Phases(Terminal(console))
     with phases.phase("task"):
         from .api import run_search
         from .attached import verify_best
@@ -332,7 +284,7 @@ def compare(
     from .kernels.targets import load_target
 
     device = load_target(target)
-    phases = Phases(_Display(console))
+    phases = Phases(Terminal(console))
     with phases.phase("task"):
         from .comparison import ComparisonSettings
         from .comparison import compare as run_all
@@ -448,7 +400,7 @@ def bench(
 
     settings = Settings(device, cpu, row_ms, tries, again)
     console = Console()
-    phases = Phases(_Display(console))
+    phases = Phases(Terminal(console))
     chosen = load_target(target)
     measured_core = chosen.core(core)
     if device is not None:
@@ -612,7 +564,7 @@ def verify(
     if trial is None:
         # The best network may have been fine-tuned.
         candidate = load_weights(candidate, best / WEIGHTS)
-    with Phases(_Display(console)).phase("verify"):
+    with Phases(Terminal(console)).phase("verify"):
         found = compare(
             candidate,
             prepared.evaluator.samples[:VERIFIED_SAMPLES],
@@ -673,7 +625,7 @@ def _prepared(folder: Path, console: Console) -> Prepared:
     from .tasks.loader import load_task
 
     begun = _read_json(folder / "settings.json")
-    phases = Phases(_Display(console))
+    phases = Phases(Terminal(console))
     with phases.phase("task"):
         loaded = load_task(begun["task"], Path(begun["data"]) if begun["data"] else None)
     settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])

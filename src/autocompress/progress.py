@@ -7,6 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
 #: Called with (steps done, steps in all, what is being done).
 Update = Callable[[int, int, str], None]
 
@@ -40,6 +51,41 @@ class Silent:
         pass
 
 
+class Terminal:
+    """Phases on a terminal, with a bar while they run and a line once they are over."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+
+    def start(self, phase: str) -> Update:
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[what]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        bar = progress.add_task(phase, total=None, what="")
+        progress.start()
+        self._progress = progress
+        return lambda done, total, what: progress.update(bar, completed=done, total=total, what=_shortened(what))
+
+    def end(self, phase: str, seconds: float) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._console.print(f"[green]✓[/] {phase} [dim]{seconds:.1f} s[/]")
+
+    def note(self, text: str) -> None:
+        self._console.print(f"  [dim]{text}[/]", soft_wrap=True)
+
+
 class Phases:
     """Phases of a piece of work, shown and timed.
 
@@ -61,3 +107,7 @@ class Phases:
             elapsed = time.perf_counter() - begin
             self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
             self.display.end(name, elapsed)
+
+
+def _shortened(text: str, width: int = 36) -> str:
+    return text if len(text) <= width else f"…{text[1 - width :]}"
