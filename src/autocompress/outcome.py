@@ -23,7 +23,6 @@ from .kernels.artifact import write_artifact
 from .progress import Update
 from .reports.folder import write_reports
 from .reports.result import DenseType, FineTuning, HistoryRow, LayerRow, OpRow, Point, StudyResult
-from .search.baselines import PLAIN_SOLVER
 from .search.problem import Objective
 from .search.study import Evaluated, eligible, evaluated, front
 from .spaces.option import Bits, Option
@@ -38,6 +37,8 @@ WEIGHTS = "weights.safetensors"
 VERIFIED_SAMPLES = 8
 #: Best trials by search loss among which inputs that the search did not use decide.
 FINALISTS = 6
+#: How many times as high as the best search loss that of a baseline may be for it to be one of them, too.
+LUCK = 1.5
 
 
 class CandidateModule(nn.Module):
@@ -135,7 +136,7 @@ def _finetune(
 
 
 def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int | None:
-    """The trial to recommend: where all objectives have budgets, of the best feasible ones and the plain solver's the one of least
+    """The trial to recommend: where all objectives have budgets, of the best feasible ones and good baselines the one of least
     loss on inputs which no trial was scored on, of those that ran on the device, if there is one; else the knee of the
     front. None when no trial is feasible.
     """
@@ -164,8 +165,10 @@ def finalists(feasible: Sequence[Evaluated]) -> list[Evaluated]:
     for trial in sorted(feasible, key=lambda trial: (trial.loss, trial.number)):
         by_plan.setdefault(trial.plan, trial)
     best = list(by_plan.values())
-    # The plain solver's Plan is the one that was not chosen for its loss: no luck is in it.
-    return best[:FINALISTS] + [trial for trial in best[FINALISTS:] if trial.baseline == PLAIN_SOLVER]
+    # Baselines were not chosen for their loss: no luck is in it.
+    return best[:FINALISTS] + [
+        trial for trial in best[FINALISTS:] if trial.baseline is not None and trial.loss <= LUCK * best[0].loss
+    ]
 
 
 def _knee(trials: list[Evaluated], objectives: Sequence[Objective]) -> int:
