@@ -123,7 +123,7 @@ def decode(content: bytes, origin: str) -> Program:
         steps = tuple(
             _step(content, names, _STEP.unpack_from(content, first + number * _STEP.size)) for number in range(step_count)
         )
-    except (ValueError, IndexError, KeyError, struct.error) as error:
+    except (ValueError, IndexError, KeyError, RecursionError, struct.error) as error:
         raise UserError(f"{origin} describes no network ({error}): export it again.") from error
     shapes = head[14 : 14 + MOST_RANK], head[14 + MOST_RANK :]
     return Program(tensors, steps, input_, output, shapes[0][:input_rank], shapes[1][:output_rank], metadata)

@@ -87,7 +87,7 @@ class Model:
         ]
         try:
             self.metadata = _strings(call["ac_metadata"](model))
-        except ValueError as wrong:
+        except (ValueError, RecursionError) as wrong:
             self.close()
             raise UserError(f"the metadata of {path} is no JSON object: export the network again.") from wrong
 

@@ -48,7 +48,8 @@ Objective = Literal["latency", "size"]
 #: The best choices within a budget of microseconds and one of bytes, None where there are none.
 _Solver = Callable[[Flat, float, float], Solution | None]
 
-_TYPES: tuple[DataType, ...] = get_args(DataType)
+#: Types of activations, in the order of `Problem.detours`.
+TYPES: tuple[DataType, ...] = get_args(DataType)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Problem:
         # Of every member's Options, one member after the other: number of the Layer, number of the type, error.
         numbers = {layer.name: number for number, layer in enumerate(space.layers)}
         self._owners = np.array([numbers[layer] for layer, _ in self._listed])
-        self._types = np.array([_TYPES.index(ACTIVATIONS[option.bits]) for _, option in self._listed])
+        self._types = np.array([TYPES.index(ACTIVATIONS[option.bits]) for _, option in self._listed])
         self._all_errors = np.array([errors.errors[layer][option] for layer, option in self._listed])
         self._layout = Layout(
             [[[len(member.options) for member in members] for _, members in branches] for _, branches in self._members]
@@ -408,7 +409,7 @@ class Problem:
         costs, fixed = np.zeros((3, len(self._listed))), np.zeros((3, len(self._layout.branches) - 1))
         costs[ERROR] = self._all_errors * np.array([weights.get(layer.name, 1.0) for layer in self.space.layers])[self._owners]
         costs[TIME] = np.concatenate([self._row(TIME, number, kept) for number in range(len(self._members))])
-        costs[TIME] += self._detours(reference)
+        costs[TIME] += self.detours(reference)[self._owners, self._types]
         if sized:
             costs[SIZE] = np.concatenate([self._row(SIZE, number, kept) for number in range(len(self._members))])
         for (group, branches), first in zip(self._members, self._layout.blocks[:-1].tolist(), strict=True):
@@ -452,15 +453,16 @@ class Problem:
             self._rows[key] = np.array(found, np.float64)
         return self._rows[key]
 
-    def _detours(self, reference: Plan) -> Floats:
-        """Microseconds of conversions that each Option of every member adds to the reference Plan's."""
+    def detours(self, reference: Plan) -> Floats:
+        """Microseconds of conversions that are added to a reference Plan's when one Layer alone computes in another type, shape
+        (Layers, types).
+        """
         key = tuple([ACTIVATIONS[option.bits] for _, option in reference.options])
         if key not in self._costs:
             if len(self._costs) >= COSTS:
                 self._costs.clear()
             costs = self.latency.detours(reference, self.space.options)
-            by_type = np.array([[costs[layer.name].get(type_, 0.0) for type_ in _TYPES] for layer in self.space.layers])
-            self._costs[key] = by_type[self._owners, self._types]
+            self._costs[key] = np.array([[costs[layer.name].get(type_, 0.0) for type_ in TYPES] for layer in self.space.layers])
         return self._costs[key]
 
     def _plan(self, solution: Solution) -> Plan:

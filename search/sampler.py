@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -93,15 +94,22 @@ class PlanSampler(ProposingSampler):
                 found = changed
         return plan
 
+    @cached_property
+    def _slowest_ms(self) -> float:
+        """The latency of the dense base Plan or, where that is too large, of the Plan of least expected loss."""
+        problem = self._problem
+        best = None if problem.fits(problem.base, None) else problem.solve(math.inf)
+        return max(problem.fastest().ms, problem.latency.ms(problem.base) if best is None else best.ms)
+
     def _some_budget(self, rng: np.random.Generator) -> Limits:
         """The budget, or now and then a smaller one, so that the front below it is known too. Of objectives without one a value
-        between those of an extreme Plan and of the dense base Plan, for one of them or for both.
+        between those of an extreme Plan and of the dense base Plan, or the best one that fits, for one of them or for both.
         """
         problem, budget = self._problem, self._budget
         if self._minimised:
             drawn = int(rng.integers(3)) if len(self._minimised) == 2 else 2
             if "latency" in self._minimised and drawn != 1:
-                budget = replace(budget, ms=float(rng.uniform(problem.fastest().ms, problem.latency.ms(problem.base))))
+                budget = replace(budget, ms=float(rng.uniform(problem.fastest().ms, self._slowest_ms)))
             if "size" in self._minimised and drawn != 0:
                 least = problem.sizes.bytes(problem.smallest(self._budget.ms))
                 budget = replace(budget, size=float(rng.uniform(least, max(least, problem.sizes.bytes(problem.base)))))

@@ -1,6 +1,7 @@
 """Settling: a Plan that is near a budget, brought within it and then up to it, by changes of few Layers.
 
-The channels that Groups keep are left alone, so that all else but conversions is additive over Layers.
+The channels that Groups keep are left alone, so that all else but conversions is additive over Layers. Conversions count as if
+one Layer alone changed its type.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..spaces.option import Option
+from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
-from .problem import Limits, Problem
+from .problem import TYPES, Limits, Problem
 from .relaxation import ERROR, SIZE, TIME, Flat, Layout, relaxed
 from .solver import Floats
 
@@ -46,11 +47,13 @@ class _Moves:
 
     Attributes:
         layers, options: number of the Layer, and Option.
-        costs: shape (3, options): errors, microseconds, bytes.
+        types: number of the type in which it computes.
+        costs: shape (3, options): errors, microseconds without conversions, bytes.
     """
 
     layers: npt.NDArray[np.int64]
     options: tuple[Option, ...]
+    types: npt.NDArray[np.int64]
     costs: Floats
 
 
@@ -120,16 +123,16 @@ class Settling:
         """
         moves = self._all_moves(plan)
         weights = np.array([coefficients[layer] for layer in plan])
-        costs = moves.costs.copy()
-        costs[ERROR] *= weights[moves.layers]
         asked = budget
-        for _ in range(ROUNDS):
+        for round_ in range(ROUNDS):
             cost = self._cost(plan)
             if cost.ms <= budget.ms and cost.size <= budget.size:
-                return self._filled(plan, moves, costs, weights, budget, _drawn(plan, rng))
-            # Conversions come and go, and other ops compute in another type: what is then over is asked for beforehand.
-            asked = Limits(asked.ms - max(0.0, cost.ms - budget.ms), asked.size - max(0.0, cost.size - budget.size))
+                return self._filled(plan, moves, weights, budget, _drawn(plan, rng))
+            if round_:
+                # Changes of type together convert other tensors than each alone: what was then over is asked for beforehand.
+                asked = Limits(asked.ms - max(0.0, cost.ms - budget.ms), asked.size - max(0.0, cost.size - budget.size))
             less = Limits(cost.ms - asked.ms, cost.size - asked.size)
+            costs = self._priced(plan, moves, weights)
             moved = self._reduced(plan, moves, costs, less, _drawn(plan, rng))
             moved = moved or self._reduced(plan, moves, costs, less, np.ones(len(plan), bool))
             if moved is None:
@@ -137,12 +140,19 @@ class Settling:
             plan = moved
         return plan if self.fits(plan, budget) else None
 
+    def _priced(self, plan: Plan, moves: _Moves, weights: Floats) -> Floats:
+        """Costs of all moves from a Plan: errors weighted by Layer, and times with the conversions that a move alone adds."""
+        costs = moves.costs.copy()
+        costs[ERROR] *= weights[moves.layers]
+        costs[TIME] += self._problem.detours(plan)[moves.layers, moves.types]
+        return costs
+
     def _reduced(self, plan: Plan, moves: _Moves, costs: Floats, less: Limits, movable: _Mask) -> Plan | None:
         """`plan` made faster and smaller by about so much, by changes of some Layers; None where they cannot."""
         own = self._own_costs(plan)
         possible = movable[moves.layers]
         if not self._sized:
-            possible &= moves.costs[TIME] <= own[TIME, moves.layers]
+            possible &= costs[TIME] <= own[TIME, moves.layers]
         at = np.flatnonzero(possible)
         present, counts = np.unique(moves.layers[at], return_counts=True)
         if not len(present):
@@ -155,14 +165,14 @@ class Settling:
         chosen = flat.layout.members[:-1] + np.array([choice.options[0] for choice in found.choices])
         return self._changed(plan, moves, at[chosen].tolist())
 
-    def _filled(self, plan: Plan, moves: _Moves, costs: Floats, weights: Floats, budget: Limits, movable: _Mask) -> Plan:
+    def _filled(self, plan: Plan, moves: _Moves, weights: Floats, budget: Limits, movable: _Mask) -> Plan:
         """`plan` with Layers moved to better Options, those first that gain most, as long as it is within the budget."""
         possible = movable[moves.layers]
         for _ in range(FILLS):
-            cost, own = self._cost(plan), self._own_costs(plan)
+            cost, own, costs = self._cost(plan), self._own_costs(plan), self._priced(plan, moves, weights)
             gain = (weights * own[ERROR])[moves.layers] - costs[ERROR]
             left = Limits((budget.ms - cost.ms) / self._problem.ms_per_us, budget.size - cost.size)
-            slower, larger = moves.costs[TIME:] - own[TIME:, moves.layers]
+            slower, larger = costs[TIME:] - own[TIME:, moves.layers]
             gain = np.where(possible & (slower <= left.ms) & (larger <= left.size), gain, 0.0)
             best = int(np.argmax(gain))
             if gain[best] <= 0:
@@ -201,7 +211,8 @@ class Settling:
             useful = [self.useful(layer, share, kept) for layer, share in zip(plan, shares, strict=True)]
             rows = [(number, option, costs) for number, own in enumerate(useful) for option, costs in own]
             layers, options, all_costs = zip(*rows, strict=True)
-            self._moves[shares] = _Moves(np.array(layers), options, np.array(all_costs, np.float64).T)
+            types = np.array([TYPES.index(ACTIVATIONS[option.bits]) for option in options])
+            self._moves[shares] = _Moves(np.array(layers), options, types, np.array(all_costs, np.float64).T)
         return self._moves[shares]
 
 

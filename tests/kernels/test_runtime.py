@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autocompress.errors import UserError
-from autocompress.kernels.artifact import encode, write_artifact
+from autocompress.kernels.artifact import encode, read_artifact, write_artifact
 from autocompress.kernels.calls import INTEGERS
 from autocompress.kernels.native import host_library
 from autocompress.kernels.program import Program
@@ -342,6 +342,18 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             Model(tmp_path / "model.acm")
         assert f": {message.rstrip()}. Give" in str(caught.value), message
+
+
+def test_metadata_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    content = bytearray(encode(replace(victim(), metadata={"text": "x" * 100_000})))
+    at, count = struct.unpack_from("<2Q", content, 64)
+    content[at : at + count - 1] = b"[" * (count - 1)
+    path = tmp_path / "nested.acm"
+    path.write_bytes(corrected(content))
+    with pytest.raises(UserError, match="metadata"):
+        Model(path)
+    with pytest.raises(UserError, match="describes no network"):
+        read_artifact(path)
 
 
 def test_truncated_and_flipped_files_are_refused(tmp_path: Path) -> None:

@@ -282,6 +282,20 @@ def test_proposals_use_both_budgets(tiny_problem: Problem, limits: tuple[float, 
     assert problem.sizes.bytes(best) > 0.85 * most
 
 
+def test_latencies_spread_where_all_within_the_size_are_slower_than_the_dense_plan() -> None:
+    case, largest = small(37), 1227
+    within = [ms for _, ms, size in case.plans if size <= largest]
+    problem = case.problem(largest)
+    assert min(within) > problem.latency.ms(problem.base)
+    sampler = PlanSampler(problem, None, 0)
+    history: list[tuple[Plan, float]] = []
+    while len(history) < 12:
+        plan = sampler.propose(history, np.random.default_rng([0, len(history)]))
+        history.append((plan, 1e-6 + problem.expected(plan)))
+    assert all(problem.fits(plan, None) for plan, _ in history)
+    assert len({problem.latency.ms(plan) for plan, _ in history}) >= 4
+
+
 def test_a_study_of_another_size_or_objective_is_refused(tmp_path: Path) -> None:
     storage = open_journal(tmp_path / "study.journal")
     open_study(storage, "s", {"task": "one", "max size": 4000, "objectives": "latency"}, 0)
