@@ -22,7 +22,13 @@
 #endif
 #define NARROW 4
 
-#if !SPARSE
+#if SPARSE
+/* A tile's first position, and its place in y. */
+typedef struct {
+  int64_t position;
+  ac_place place;
+} ac_spot;
+#else
 /* A tile's place in y, its inputs, and where they were. */
 typedef struct {
   ac_place place;
@@ -67,14 +73,27 @@ typedef struct {
 #include "float_4oc_tile.h"
 
 #if SPARSE
-#define SEGMENTS 1
-#define COUNT p->counts[row / 4]
-#define INPUT(n) x[offsets[n]]
+/* All rows of one position: the lanes are 4 rows. */
+static void single_pixel(const ac_problem *p, const ac_place *place, const element *x, element *y) {
+  if (!place->whole) return;
+  const ac_bounds bounds = bounds_of(p);
+  const element *weights = p->weights;
+  const int32_t *offsets = p->offsets;
+  for (int64_t row = 0; row < p->rows; row += 4) {
+    const int32_t *const last = offsets + p->counts[row / 4];
+    /* 4 independent sums hide the latency of the multiply-add. */
+    REALS(4) sum[4] = {__builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4))};
+    for (; last - offsets >= 4; offsets += 4, weights += 16)
+      for (int i = 0; i < 4; i++) sum[i] += LOAD_REALS(4, weights + 4 * i) * (real)x[offsets[i]];
+    for (; offsets != last; offsets++, weights += 4) sum[0] += LOAD_REALS(4, weights) * (real)x[*offsets];
+    const REALS(4) total = FINISH(4)(p, bounds, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (int i = 0; i < 4 && row + i < p->rows; i++) y[(row + i) * p->y_plane + place->pixel] = (element)total[i];
+  }
+}
 #else
 #define SEGMENTS p->kernel_height * p->kernel_width
 #define COUNT p->columns
 #define INPUT(n) x[offsets[segment] + (n) * view->plane]
-#endif
 
 static void single_pixel(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, 1);
@@ -90,21 +109,21 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
       const int64_t count = COUNT;
       int64_t n = 0;
       for (; n + 4 <= count; n += 4) {
-        if (!SPARSE) FETCH(weights + 4 * n + 512, 0);
+        FETCH(weights + 4 * n + 512, 0);
         for (int i = 0; i < 4; i++) sum[i] += LOAD_REALS(4, weights + 4 * (n + i)) * (real)INPUT(n + i);
       }
       for (; n < count; n++) sum[0] += LOAD_REALS(4, weights + 4 * n) * (real)INPUT(n);
       weights += 4 * count;
     }
-    if (SPARSE) offsets += COUNT;
     const REALS(4) total = FINISH(4)(p, bounds, (sum[0] + sum[1]) + (sum[2] + sum[3]));
     for (int i = 0; i < 4 && row + i < p->rows; i++) y[(row + i) * p->y_plane + place.pixel] = (element)total[i];
   }
 }
+#endif
 
 #define PAD(p, view, x, scratch) ac_slack(ac_pad(p, view, x, (p)->columns, 0, scratch), 0)
 #if SPARSE
-#include "walk.h"
+#include "float_4oc_sparse.h"
 #else
 #include "float_4oc_dense.h"
 #endif
