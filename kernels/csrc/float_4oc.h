@@ -2,7 +2,8 @@
  *
  * The kernel's file defines KERNEL, AC_HALF (see float.h) and SPARSE (0 or 1), then includes this. Positions are cut into tiles, the
  * widest first; the inputs of a tile stay in L1 while the weights of all rows stream past. A dense kernel gathers them first
- * (float_4oc_dense.h), a sparse one takes several tiles at a time (float_sparse.h). A single pixel (a linear layer) has nothing to vectorise along, so there the 4 output channels are the lanes.
+ * (float_4oc_dense.h), a sparse one takes several tiles at a time (float_sparse.h). A single pixel (a linear layer) has nothing to
+ * vectorise along, so there the 4 output channels are the lanes.
  */
 #include "float.h"
 #include "panel.h"
