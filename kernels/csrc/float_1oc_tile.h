@@ -24,13 +24,13 @@ static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spot, 
     VECTOR sum[VECTORS];
     for (int v = 0; v < VECTORS; v++) sum[v] = AC_SPLAT(VECTOR, (real)p->bias[row]);
 #if defined(__AVX__) && VECTORS < 8
-    /* So many sums hide the latency of the multiply-add. */
-    VECTOR more[8 / VECTORS][VECTORS] = {0};
-    for (; last - offsets >= 8 / VECTORS; offsets += 8 / VECTORS, weights += 8 / VECTORS)
-      for (int i = 0; i < 8 / VECTORS; i++)
-        for (int v = 0; v < VECTORS; v++) more[i][v] += LOAD_REALS(LANES, x + offsets[i] + LANES * v) * (real)weights[i];
-    for (int i = 0; i < 8 / VECTORS; i++)
-      for (int v = 0; v < VECTORS; v++) sum[v] += more[i][v];
+    VECTOR odd[VECTORS] = {0}; /* so few sums do not hide the latency of the multiply-add */
+    for (; last - offsets >= 2; offsets += 2, weights += 2)
+      for (int v = 0; v < VECTORS; v++) {
+        sum[v] += LOAD_REALS(LANES, x + offsets[0] + LANES * v) * (real)weights[0];
+        odd[v] += LOAD_REALS(LANES, x + offsets[1] + LANES * v) * (real)weights[1];
+      }
+    for (int v = 0; v < VECTORS; v++) sum[v] += odd[v];
 #endif
     AC_PAIRS for (; offsets != last; offsets++, weights++) {
       const element *from = x + *offsets;
