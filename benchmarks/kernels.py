@@ -3,7 +3,8 @@
     python benchmarks/kernels.py [--output results/benchmarks/kernels.json]
 
 Each number is the median over runs on one pinned core. The runs of a sparse kernel and of its dense competitor
-alternate, so that a change of clock or load touches both. On x86 the ratios say little about a phone: the machine differs.
+alternate, so that a change of clock or load touches both. Activations begin at multiples of 64 bytes, as in a network. On x86 the
+ratios say little about a phone: the machine differs.
 """
 
 from __future__ import annotations
@@ -14,21 +15,39 @@ import os
 import platform
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autocompress.files import write_json
-from autocompress.kernels.calls import Quantization, layer
+from autocompress.kernels.calls import Call, Quantization, layer
 from autocompress.kernels.native import Prepared
 from autocompress.kernels.packing import KERNELS, PackedDtype, PackedStructure, pack_float, pack_integer, pack_quads
+from autocompress.kernels.toolchain import kernels_hash
 
 #: out channels, in channels, pixels: 1x1 layers as they occur in mobile networks, and one linear layer.
 SHAPES = ((64, 64, 3136), (128, 128, 784), (256, 256, 196), (960, 160, 49), (512, 512, 1))
 SPARSITIES = (0.5, 0.7, 0.8, 0.9)
+
+
+def aligned(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy that begins at a multiple of 64 bytes."""
+    room = np.empty(values.nbytes + 64, np.uint8)
+    begin = -room.ctypes.data % 64
+    copy = room[begin : begin + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+def on_aligned(call: Call) -> Prepared:
+    """The call on aligned activations."""
+    return Prepared(replace(call, x=aligned(call.x)), output=aligned(np.zeros(call.y_shape, call.y_dtype)))
 
 
 def prepare(dtype: PackedDtype, structure: PackedStructure, shape: tuple[int, int, int], sparsity: float) -> Prepared:
@@ -41,11 +60,11 @@ def prepare(dtype: PackedDtype, structure: PackedStructure, shape: tuple[int, in
     if dtype == "fp32":
         weight = rng.standard_normal((rows, columns)) * mask
         x = rng.standard_normal((columns, pixels)).astype(np.float32)
-        return Prepared(layer(pack_float(weight, np.zeros(rows), structure), x, (1, pixels), activation="relu"))
+        return on_aligned(layer(pack_float(weight, np.zeros(rows), structure), x, (1, pixels), activation="relu"))
     quantised = rng.integers(-127, 128, (rows, columns)) * mask
     x8 = pack_quads(rng.integers(-128, 128, (columns, pixels)).astype(np.int8))
     packed = pack_integer(quantised, np.zeros(rows), 1e-3, structure)
-    return Prepared(layer(packed, x8, (1, pixels), activation="relu", y=Quantization(1.0, -128)))
+    return on_aligned(layer(packed, x8, (1, pixels), activation="relu", y=Quantization(1.0, -128)))
 
 
 def medians(calls: Sequence[Prepared], seconds: float) -> list[float]:
@@ -63,6 +82,17 @@ def medians(calls: Sequence[Prepared], seconds: float) -> list[float]:
                 call()
             own.append((time.perf_counter() - start) / repeats * 1e6)
     return [statistics.median(own) for own in times]
+
+
+def geometric_means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over the shapes, of the ratios of each dtype, structure and sparsity."""
+    ratios: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    for row in rows:
+        ratios[row["dtype"], row["structure"], row["sparsity"]].append(row["ratio"])
+    return [
+        {"dtype": dtype, "structure": structure, "sparsity": sparsity, "ratio": round(statistics.geometric_mean(each), 3)}
+        for (dtype, structure, sparsity), each in ratios.items()
+    ]
 
 
 def machine() -> str:
@@ -107,8 +137,20 @@ def main() -> None:
                     f"{dtype} {structure:12} {shape[0]:4} x {shape[1]:4} x {shape[2]:5} at {sparsity:.0%}: "
                     f"{sparse:9.1f} us, dense {dense:9.1f} us ({rate:6.1f} GMAC/s), {dense / sparse:5.2f} times as fast"
                 )
+    means = geometric_means(rows)
+    for mean in means:
+        print(
+            f"{mean['dtype']} {mean['structure']:12} at {mean['sparsity']:.0%}: geometric mean {mean['ratio']:5.2f} times as fast"
+        )
     if arguments.output is not None:
-        write_json(arguments.output, {"machine": machine(), "date": date.today().isoformat(), "rows": rows})
+        result = {
+            "machine": machine(),
+            "date": date.today().isoformat(),
+            "kernels": kernels_hash(),
+            "geometric_means": means,
+            "rows": rows,
+        }
+        write_json(arguments.output, result)
         print(json.dumps({"written": str(arguments.output)}))
 
 

@@ -43,6 +43,10 @@ _BAND_REALS = 2048
 _FEWEST_PLANES = 16
 _PART_TILES = 2
 _NEAR_BYTES = 1 << 18
+#: Sparse floating-point kernels of 4 rows: most tiles that come together for every 4 rows, and by instruction set the bytes of
+#: inputs that these read at most (csrc/float_sparse.h, float_4oc.h).
+_MOST_SPOTS = 16
+_SPOT_BYTES = {16: 1 << 14, 32: 1 << 17}
 
 # Start and end of a register tile in cycles: pointers, the mispredicted loop exit; sparse rows differ in length, so their exit is
 # mispredicted nearly always.
@@ -245,7 +249,9 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     planes = ceil(geometry.in_channels / quad)
     in_place = gathered and view.copied and geometry.stride == (1, 1) and planes >= _FEWEST_PLANES
     widths = _widths(dtype, block_rows, core)
-    tiles = _tiles(outputs, False, *widths) if gathered else _tiles(view.positions, view.copied, *widths)
+    tiles = (
+        _tiles(outputs, False, widths) if gathered else _tiles(view.positions, view.copied, widths, sparse and dtype != "int8")
+    )
     stored = rows / 4 if dtype == "int8" else rows  # runs of outputs that lie together
     together = _PART_TILES if dtype != "int8" and rows * inputs * size > _NEAR_BYTES else 1
     panel_rows = inputs / quad
@@ -260,7 +266,8 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
             continue
         step = _step_cycles(dtype, structure, (block_rows, block_columns), width, core)
         if not gathered:
-            step = max(step, _input_cycles(geometry, step, width * size, block_columns, core))
+            spots = _spots(geometry, width * size, core) if block_rows == 4 and dtype != "int8" else 1
+            step = max(step, _input_cycles(geometry, step, width * size, spots, block_columns, core))
         inner = max(blocks * step, packed / _bytes_per_cycle(packed, core) / (together if gathered and parts > 1 else 1))
         registers = width * size / core.vector_bytes if dtype != "int8" else 4.0 * width / core.vector_bytes
         edge = _SPARSE_TILE_CYCLES if sparse else _TILE_CYCLES
@@ -283,13 +290,23 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     return compute, _weight_cycles(packed, core) + _data_cycles(read + written, core)
 
 
-def _input_cycles(geometry: Geometry, step: float, run: int, columns: int, core: Core) -> float:
-    """Cycles of a step whose inputs partly come from L2: a tile goes round `run` bytes of every channel at every position.
+def _window_rows(geometry: Geometry) -> int:
+    """Rows of inputs under a row of outputs; with a stride also columns that lie apart."""
+    return geometry.kernel[0] * min(geometry.kernel[1], geometry.stride[1])
+
+
+def _spots(geometry: Geometry, run: int, core: Core) -> int:
+    """Tiles, of `run` bytes of every channel, that a sparse kernel of 4 rows in floating point takes together."""
+    room = _SPOT_BYTES[_isa(core)] // (geometry.in_channels * _window_rows(geometry) * run)
+    return min(max(room, 1), _MOST_SPOTS)
+
+
+def _input_cycles(geometry: Geometry, step: float, run: int, spots: int, columns: int, core: Core) -> float:
+    """Cycles of a step whose inputs partly come from L2: tiles go round `run` bytes each of every channel at every position.
 
     Rows of planes begin anywhere in a cache line, so half a line more is read.
     """
-    rows = geometry.kernel[0] * min(geometry.kernel[1], geometry.stride[1])
-    span = geometry.in_channels * rows * (run + _LINE / 2 / columns)
+    span = geometry.in_channels * _window_rows(geometry) * (run * spots + _LINE / 2 / columns)
     missed = max(0.0, 1.0 - core.l1_kb * 1024 / span)
     return (1.0 - missed) * step + missed * (run * columns + _LINE / 2) / core.l2_bytes_per_cycle
 
@@ -337,31 +354,32 @@ def _scattered(view: _View, width: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _tiles(positions: int, copied: bool, wide: int, middle: int, narrow: int) -> tuple[tuple[int, int], ...]:
-    """(width, number) of the tiles that ac_next_tile of csrc/view.h cuts positions into."""
-    if not copied and positions < wide:
-        wide = middle if positions >= middle else narrow if positions >= narrow else 1
-        middle = min(middle, wide)
-        narrow = min(narrow, middle)
-    count = dict.fromkeys((wide, middle, narrow, 1), 0)
-    left = positions
-    if left > middle:
-        count[wide] = ceil((left - middle) / wide)
-        left -= count[wide] * wide
-    while left > 0:
-        width = middle if left > narrow else 1 if left == 1 and copied else narrow
-        count[width] += 1
-        left -= width
+def _tiles(positions: int, copied: bool, widths: tuple[int, ...], single: bool = False) -> tuple[tuple[int, int], ...]:
+    """(width, number) of the tiles that ac_next_tile of csrc/view.h cuts positions into.
+
+    Args:
+        widths: of the kernel's tiles, the widest first.
+        single: a last position is a tile of its own, as in csrc/float_sparse.h.
+    """
+    fitting = widths if copied else tuple(width for width in widths if width <= positions)
+    fitting += (1,) if single or copied or not fitting else ()
+    count = dict.fromkeys((*widths, 1), 0)
+    # The widest as long as the next one would not hold what is left, then one tile that does.
+    held = fitting[1] if len(fitting) > 1 else 0
+    count[fitting[0]] = max(0, ceil((positions - held) / fitting[0]))
+    left = positions - count[fitting[0]] * fitting[0]
+    if left > 0:
+        count[min(width for width in fitting if width >= left)] += 1
     return tuple(count.items())
 
 
-def _widths(dtype: str, block_rows: int, core: Core) -> tuple[int, int, int]:
-    """Positions of the three tiles of a matrix kernel (csrc/float_4oc.h, float_1oc.h, s8_4oc.h, s8_block1x4.c)."""
+def _widths(dtype: str, block_rows: int, core: Core) -> tuple[int, ...]:
+    """Positions of the tiles of a matrix kernel (csrc/float_4oc.h, float_1oc.h, s8_4oc.h, s8_block1x4.c), the widest first."""
     if dtype == "int8":
         return (16, 8, 4) if block_rows == 4 else (32, 8, 4)
     lanes = core.vector_bytes // _BYTES[dtype]
     if block_rows == 1:
-        return 8 * lanes, 2 * lanes, 4
+        return 8 * lanes, 4 * lanes, 2 * lanes, 4
     return {4: (16, 8, 4), 8: (24, 8, 4) if dtype == "fp32" else (32, 16, 4), 16: (32, 16, 4)}.get(lanes, (32, 16, 4))
 
 
@@ -374,6 +392,8 @@ def _step_cycles(dtype: str, structure: str, block: tuple[int, int], width: int,
     vectors = max(1.0, width * lane / core.vector_bytes)
     others = 2.0 if core.vector_bytes == 16 or block[0] == 1 else 5.0  # weights (x86: a broadcast for each row) and an index
     chain = _CHAIN[_isa(core)][dtype]
+    if _isa(core) == 32 and dtype != "int8" and (block[0] == 1 or vectors == 1.0):
+        chain /= 2.0  # every other block has sums of its own
     steady = block[0] * block[1] * vectors * core.vector_bytes / lane / rate
     if width == _widths(dtype, block[0], core)[0]:
         return steady
@@ -393,8 +413,8 @@ def _column_cycles(weights: float, structure: str, bits: int, core: Core) -> flo
         loads, instructions = 9.0, 4.0
     elif structure == "dense":
         loads, instructions = 2.0, 0.0
-    else:
-        loads, instructions = 3.0, 0.0
+    else:  # x86 loads the weights of two blocks at once, if they are no bytes
+        loads, instructions = 2.5 if _isa(core) == 32 and dtype != "int8" else 3.0, 0.0
     if bits == 4:
         loads, instructions = loads - 0.5, instructions + _UNPACK
     if dtype == "int8" and "dotprod" not in core.features:  # what rows of a tile share in emulating a dot product
@@ -529,7 +549,7 @@ def _plane_cycles(view: _View, dtype: str, taps: int, epilogue: float, core: Cor
     # int8 works on half registers, which are whole ones once widened; its sums take two of them.
     lanes = core.vector_bytes // (8 if dtype == "int8" else _BYTES[dtype])
     cycles = 0.0
-    for width, count in _tiles(view.positions, view.copied, 4 * lanes, min(4, lanes), min(4, lanes)):
+    for width, count in _tiles(view.positions, view.copied, (4 * lanes, min(4, lanes))):
         vectors = max(1.0, width / lanes)
         if dtype == "int8":
             tap = max(vectors * _TAP[_isa(core)][dtype] / core.vector_ops, (vectors + 2.0) / core.loads)

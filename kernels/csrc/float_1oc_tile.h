@@ -11,16 +11,28 @@ static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view
   if (!place->whole) ac_scatter(p, view, place, tile, to);
 }
 
-static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
-  const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
+/* All rows, one at a time, of one tile. */
+static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spot, int64_t count, const element *x, element *y) {
+  (void)count;
+  const ac_place place = spot->place;
   const ac_bounds bounds = bounds_of(p);
   const element *weights = p->weights;
   const int32_t *offsets = p->offsets;
-  x += position;
+  x += spot->position;
   for (int64_t row = 0; row < p->rows; row++) {
+    const int32_t *const last = offsets + p->counts[row];
     VECTOR sum[VECTORS];
     for (int v = 0; v < VECTORS; v++) sum[v] = AC_SPLAT(VECTOR, (real)p->bias[row]);
-    AC_PAIRS for (const int32_t *last = offsets + p->counts[row]; offsets != last; offsets++, weights++) {
+#if defined(__AVX__) && VECTORS < 8
+    VECTOR odd[VECTORS] = {0}; /* so few sums do not hide the latency of the multiply-add */
+    for (; last - offsets >= 2; offsets += 2, weights += 2)
+      for (int v = 0; v < VECTORS; v++) {
+        sum[v] += LOAD_REALS(LANES, x + offsets[0] + LANES * v) * (real)weights[0];
+        odd[v] += LOAD_REALS(LANES, x + offsets[1] + LANES * v) * (real)weights[1];
+      }
+    for (int v = 0; v < VECTORS; v++) sum[v] += odd[v];
+#endif
+    AC_PAIRS for (; offsets != last; offsets++, weights++) {
       const element *from = x + *offsets;
       for (int v = 0; v < VECTORS; v++) sum[v] += LOAD_REALS(LANES, from + LANES * v) * (real)*weights;
     }

@@ -50,19 +50,42 @@ static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *vi
 }
 
 #if SPARSE
-static void TILE(const ac_problem *p, const ac_view *view, const element *x, element *y, int64_t position) {
-  const ac_place place = ac_place_of(p, view, position, WIDTH);
+/* All rows, 4 at a time, of `count` tiles. */
+static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spots, int64_t count, const element *x, element *y) {
   const ac_bounds bounds = bounds_of(p);
+  const ac_spot *const behind = spots + count;
   const element *weights = p->weights;
-  const int32_t *offsets = p->offsets;
-  x += position;
-  for (int64_t row = 0; row < p->rows; row += 4) {
-    VECTOR sum[4][VECTORS];
-    for (int i = 0; i < 4; i++)
-      for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
-    for (const int32_t *last = offsets + p->counts[row / 4]; offsets != last; offsets++, weights += 4)
-      AC_JOIN(TILE, _step)(sum, x + *offsets, weights);
-    AC_JOIN(TILE, _finish)(p, view, &place, row, sum, bounds, y);
+  const int32_t *offsets = p->offsets, *counts = p->counts;
+  const float *const bias = p->bias;
+  for (int64_t row = 0, rows = p->rows; row < rows; row += 4) {
+    const int32_t *const last = offsets + *counts++;
+    const element *weight = weights;
+    for (const ac_spot *spot = spots; spot != behind; spot++) {
+      const element *from = x + spot->position;
+      const int32_t *offset = offsets;
+      VECTOR sum[4][VECTORS];
+      weight = weights;
+      for (int i = 0; i < 4; i++)
+        for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)bias[row + i]);
+#if defined(__AVX__)
+#if VECTORS == 1
+      VECTOR odd[4][VECTORS] = {0}; /* 4 sums are too few for the latency of the multiply-add */
+#else
+      VECTOR(*const odd)[VECTORS] = sum;
+#endif
+      for (; last - offset >= 2; offset += 2, weight += 8) {
+        AC_JOIN(TILE, _step)(sum, from + offset[0], weight);
+        AC_JOIN(TILE, _step)(odd, from + offset[1], weight + 4);
+      }
+#if VECTORS == 1
+      for (int i = 0; i < 4; i++) sum[i][0] += odd[i][0];
+#endif
+#endif
+      for (; offset != last; offset++, weight += 4) AC_JOIN(TILE, _step)(sum, from + *offset, weight);
+      AC_JOIN(TILE, _finish)(p, view, &spot->place, row, sum, bounds, y);
+    }
+    weights = weight;
+    offsets = last;
   }
 }
 #elif !COLUMN_TILE

@@ -30,6 +30,12 @@ typedef struct {
   int64_t pixel, row, column, width;
 } ac_place;
 
+/* A tile's first position, and its place. */
+typedef struct {
+  int64_t position;
+  ac_place place;
+} ac_spot;
+
 /* Bytes of scratch that s8_dense_w4 unpacks its weights into: a multiple of 64. */
 int64_t ac_s4_unpacked_bytes(const ac_problem *p);
 

@@ -1,4 +1,4 @@
-/* The exported function of a matrix kernel: make the view, then go through the positions in tiles.
+/* The exported function of an int8 matrix kernel: make the view, then go through the positions in tiles.
  *
  * Uses KERNEL, WIDE, MIDDLE, NARROW, PAD(p, view, x, scratch), BLOCK_ELEMENT, and the functions tile_* and single_pixel.
  */

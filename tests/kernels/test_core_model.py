@@ -245,6 +245,15 @@ def next_tile(left: int, positions: int, copied: bool, wide: int, middle: int, n
     return width
 
 
+def next_sparse_tile(left: int, positions: int, copied: bool, widths: tuple[int, ...]) -> int:
+    """Width of next_tile in csrc/float_sparse.h."""
+    chosen = 1
+    for width in widths if left > 1 else ():
+        if (copied or width <= positions) and (chosen == 1 or width >= left):
+            chosen = width
+    return chosen
+
+
 @deterministic
 @given(
     st.integers(1, 4000),
@@ -258,7 +267,23 @@ def test_tiles_are_those_of_the_kernels(positions: int, copied: bool, widths: tu
         width = next_tile(positions - done, positions, copied, *widths)
         expected[width] = expected.get(width, 0) + 1
         done += width
-    assert {width: count for width, count in _tiles(positions, copied, *widths) if count} == expected
+    assert {width: count for width, count in _tiles(positions, copied, widths) if count} == expected
+
+
+@deterministic
+@given(
+    st.integers(1, 4000),
+    st.booleans(),
+    st.sampled_from([(16, 8, 4), (24, 8, 4), (32, 16, 4), (32, 16, 8, 4), (64, 32, 16, 4), (8, 4, 2)]),
+)
+def test_tiles_are_those_of_the_sparse_float_kernels(positions: int, copied: bool, widths: tuple[int, ...]) -> None:
+    expected: dict[int, int] = {}
+    done = 0
+    while done < positions:
+        width = next_sparse_tile(positions - done, positions, copied, widths)
+        expected[width] = expected.get(width, 0) + 1
+        done += width
+    assert {width: count for width, count in _tiles(positions, copied, widths, True) if count} == expected
 
 
 @deterministic
