@@ -155,9 +155,10 @@ class PlanSampler(ProposingSampler):
         for _ in range(THOUGHTS if fitting and names else 0):
             loss, index = fitting[int(rng.integers(len(fitting)))]
             parent = changed = history[index][0]
-            for name in rng.choice(names, size=min(len(names), int(rng.integers(1, 3))), replace=False):
-                changed = self._settling.neighbour(changed, str(name), NEAR, rng)
-            settled = self._settling.settle(changed, coefficients, budget, rng)
+            swapped = [str(name) for name in rng.choice(names, size=min(len(names), int(rng.integers(1, 3))), replace=False)]
+            for name in swapped:
+                changed = self._settling.neighbour(changed, name, NEAR, rng)
+            settled = self._settling.settle(changed, coefficients, budget, rng, but=swapped)
             if settled is None or settled in seen:
                 continue
             before, after = (self._problem.expected(plan, coefficients) for plan in (parent, settled))

@@ -6,7 +6,7 @@ one Layer alone changed its type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,26 +115,37 @@ class Settling:
         near = [option for option, _ in useful[max(0, at - reach) : at + reach + 1] if option != own]
         return plan.replace({layer: near[int(rng.integers(len(near)))]}) if near else plan
 
-    def settle(self, plan: Plan, coefficients: Mapping[str, float], budget: Limits, rng: np.random.Generator) -> Plan | None:
+    def settle(
+        self,
+        plan: Plan,
+        coefficients: Mapping[str, float],
+        budget: Limits,
+        rng: np.random.Generator,
+        but: Collection[str] = (),
+    ) -> Plan | None:
         """`plan` with some Layers made faster or smaller where it is above the budget, those that cost least expected loss, and
         then some made better with what is left; None where that does not lead within the budget.
 
         The Layers are drawn at random, so that equal starts lead to different Plans.
+
+        Args:
+            but: Layers that stay as they are.
         """
+        free = np.array([layer not in but for layer in plan])
         moves = self._all_moves(plan)
         weights = np.array([coefficients[layer] for layer in plan])
         asked = budget
         for round_ in range(ROUNDS):
             cost = self._cost(plan)
             if cost.ms <= budget.ms and cost.size <= budget.size:
-                return self._filled(plan, moves, weights, budget, _drawn(plan, rng))
+                return self._filled(plan, moves, weights, budget, free & _drawn(plan, rng))
             if round_:
                 # Changes of type together convert other tensors than each alone: what was then over is asked for beforehand.
                 asked = Limits(asked.ms - max(0.0, cost.ms - budget.ms), asked.size - max(0.0, cost.size - budget.size))
             less = Limits(cost.ms - asked.ms, cost.size - asked.size)
             costs = self._priced(plan, moves, weights)
-            moved = self._reduced(plan, moves, costs, less, _drawn(plan, rng))
-            moved = moved or self._reduced(plan, moves, costs, less, np.ones(len(plan), bool))
+            moved = self._reduced(plan, moves, costs, less, free & _drawn(plan, rng))
+            moved = moved or self._reduced(plan, moves, costs, less, free)
             if moved is None:
                 return None
             plan = moved
