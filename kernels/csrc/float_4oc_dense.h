@@ -7,7 +7,7 @@
  */
 #define MOST_TILES 8
 #define PIXEL_GROUPS 4 /* of 4 rows, computed together for a single pixel */
-#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read */
+#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read; inputs need not be fetched */
 
 /* Inputs whose weights are one vector, where lanes are rows. */
 #if REAL_LANES >= 8
@@ -162,6 +162,7 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   int32_t *offsets = (int32_t *)(partial + rows * own_sums);
   ac_input_offsets(p, &source, p->columns, offsets);
   const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
+  const int64_t near = p->columns * p->x_plane * (int64_t)sizeof *panel <= NEAR_BYTES;
   const int64_t part_tiles = rows * inputs * (int64_t)sizeof *panel > NEAR_BYTES ? AC_PART_TILES : 1;
   const int64_t most_part = inputs <= AC_PANEL_DEPTH ? inputs : AC_PANEL_DEPTH / part_tiles;
   const int64_t parts = (inputs + most_part - 1) / most_part;
@@ -186,7 +187,7 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
       const ac_place there = part.last ? ac_place_of(p, &outputs, pixel, 1) : here;
       const ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next,
                               (pixel - here.pixel) * source.step};
-      const int64_t fetches = next_depth < p->columns ? next_depth : p->columns, step = (fetches * 4 + rows - 1) / rows;
+      const int64_t fetches = near ? 0 : next_depth < p->columns ? next_depth : p->columns, step = (fetches * 4 + rows - 1) / rows;
       for (int64_t row = 0, fetched = 0; row < rows; row += 4) {
         const int64_t until = fetched + step < fetches ? fetched + step : fetches;
         fetch(&ahead, fetched, until);
