@@ -7,6 +7,11 @@
  */
 #define MOST_TILES 8
 #define PIXEL_GROUPS 4 /* of 4 rows, computed together for a single pixel */
+#if defined(__AVX__)
+#define PIXEL_CHAINS 2 /* sums of a row: what registers there are */
+#else
+#define PIXEL_CHAINS 4
+#endif
 #define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read; inputs need not be fetched */
 
 /* Inputs whose weights are one vector, where lanes are rows. */
@@ -33,20 +38,23 @@ static inline __attribute__((always_inline)) void pixel_rows(const ac_problem *p
                                                              element *y) {
   const element *weights = (const element *)p->weights + row * p->columns;
   const int64_t next = 4 * p->columns;
-  REALS(4) sum[PIXEL_GROUPS][2] = {0};
+  REALS(4) sum[PIXEL_GROUPS][PIXEL_CHAINS] = {0};
   AC_UNROLL for (int g = 0; g < groups; g++) sum[g][0] = __builtin_convertvector(AC_LOAD(f32x4, p->bias + row + 4 * g), REALS(4));
   int64_t n = 0;
   for (; n + 4 <= p->columns; n += 4, weights += 16) {
     AC_UNROLL for (int g = 0; g < groups; g++) {
       FETCH(weights + g * next + 256, 0);
-      AC_UNROLL for (int i = 0; i < 4; i++) sum[g][i % 2] += LOAD_REALS(4, weights + g * next + 4 * i) * (real)x[(n + i) * p->x_plane];
+      AC_UNROLL for (int i = 0; i < 4; i++)
+        sum[g][i % PIXEL_CHAINS] += LOAD_REALS(4, weights + g * next + 4 * i) * (real)x[(n + i) * p->x_plane];
     }
   }
   for (; n < p->columns; n++, weights += 4)
     AC_UNROLL for (int g = 0; g < groups; g++) sum[g][0] += LOAD_REALS(4, weights + g * next) * (real)x[n * p->x_plane];
   const ac_bounds bounds = bounds_of(p);
   AC_UNROLL for (int g = 0; g < groups; g++) {
-    const REALS(4) total = FINISH(4)(p, bounds, sum[g][0] + sum[g][1]);
+    AC_UNROLL for (int step = PIXEL_CHAINS / 2; step > 0; step /= 2)
+      AC_UNROLL for (int i = 0; i < step; i++) sum[g][i] += sum[g][i + step];
+    const REALS(4) total = FINISH(4)(p, bounds, sum[g][0]);
     for (int i = 0; i < 4 && row + 4 * g + i < p->rows; i++) y[(row + 4 * g + i) * p->y_plane] = (element)total[i];
   }
 }
