@@ -42,6 +42,9 @@ _PANEL_DEPTH = 256
 _BAND_REALS = 2048
 _FEWEST_PLANES = 16
 _PART_TILES = 2
+#: Of int8 windows of at least so many quads on x86: pixels of a tile, tiles of a panel, quads of a part (csrc/s8_dense_pairs.h).
+_FEWEST_PAIRS = 24
+_PAIR_PIXELS, _PAIR_TILES, _PAIR_QUADS = 6, 5, 96
 _NEAR_BYTES = 1 << 18
 #: Sparse floating-point kernels of 4 rows: most tiles that come together for every 4 rows, and by instruction set the bytes of
 #: inputs that these read at most (csrc/float_sparse.h, float_4oc.h).
@@ -247,7 +250,7 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     outputs = geometry.out_height * geometry.out_width
     gathered = not sparse and (dtype != "int8" or (window > 1 and outputs >= 4))
     planes = ceil(geometry.in_channels / quad)
-    in_place = gathered and view.copied and geometry.stride == (1, 1) and planes >= _FEWEST_PLANES
+    in_place = gathered and view.copied and geometry.stride[1] <= 2 and planes >= _FEWEST_PLANES
     widths = _widths(dtype, block_rows, core)
     tiles = (
         _tiles(outputs, False, widths) if gathered else _tiles(view.positions, view.copied, widths, sparse and dtype != "int8")
@@ -257,8 +260,9 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     panel_rows = inputs / quad
     parts = 1 if panel_rows <= _PANEL_DEPTH else ceil(panel_rows / (_PANEL_DEPTH // together))
 
-    compute = 0.0
-    for width, count in tiles:
+    pairs = gathered and dtype == "int8" and _isa(core) == 32 and panel_rows >= _FEWEST_PAIRS
+    compute = _pairs_cycles(outputs, rows, panel_rows, window if in_place else 1, core) if pairs else 0.0
+    for width, count in () if pairs else tiles:
         if not count:
             continue
         if width == 1:
@@ -274,7 +278,7 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
         edges = rows / block_rows * edge + rows * registers * max(_EPILOGUE[dtype] / core.vector_ops, 2.0 / core.loads)
         if gathered:
             # Where rows of x are as long as those of outputs, one run is read and masked.
-            masked = in_place and geometry.in_width == geometry.out_width
+            masked = in_place and geometry.stride == (1, 1) and geometry.in_width == geometry.out_width
             runs = 1.0 if masked or view.width == geometry.out_width else 1.0 + (width - 1) / geometry.out_width
             edges += panel_rows * ((registers + runs - 1.0) * 3.0 / core.loads + 2.0)
             edges += (parts - 1) * (rows * registers * 3.0 / core.loads + rows / 4 * _TILE_CYCLES)
@@ -288,6 +292,20 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
         compute += _copy_cycles(view, planes, size * quad, core)
     read, written = _activation_bytes(geometry, size)
     return compute, _weight_cycles(packed, core) + _data_cycles(read + written, core)
+
+
+def _pairs_cycles(outputs: int, rows: int, quads: float, windows: int, core: Core) -> float:
+    """Cycles of a dense int8 convolution by pairs of int16: 8 rows of a few pixels at a time."""
+    tiles = ceil(outputs / _PAIR_PIXELS)
+    panels, parts = ceil(tiles / _PAIR_TILES), ceil(quads / _PAIR_QUADS)
+    pixels, groups = outputs / tiles, ceil(rows / 8)
+    # As many products a cycle as dot products of 4 make: with half as many in an instruction, and half as many instructions.
+    inner = groups * quads * pixels / 8.0 * _step_cycles("int8", "dense", (4, 4), 16, core)
+    edges = groups * (parts * _TILE_CYCLES + pixels * _EPILOGUE["int8"] / core.vector_ops)
+    edges += (parts - 1) * groups * 2.0 * pixels * 3.0 / core.loads
+    # Gathered, and widened to twice the bytes.
+    gather = quads * (pixels * 12.0 / core.vector_bytes * 3.0 / core.loads + 4.0)
+    return tiles * (inner + edges + gather) + panels * windows * _CUT_CYCLES
 
 
 def _window_rows(geometry: Geometry) -> int:

@@ -6,7 +6,13 @@
  * AC_PANEL_DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
  */
 #define MOST_TILES 8
-#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read */
+#define PIXEL_GROUPS 4 /* of 4 rows, computed together for a single pixel */
+#if defined(__AVX__)
+#define PIXEL_CHAINS 2 /* sums of a row: what registers there are */
+#else
+#define PIXEL_CHAINS 4
+#endif
+#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read; inputs need not be fetched */
 
 /* Inputs whose weights are one vector, where lanes are rows. */
 #if REAL_LANES >= 8
@@ -26,6 +32,38 @@
 #define COLUMN(name) AC_JOIN(columns_, name)
 #define CHAINS 2
 #include "float_4oc_column.h"
+
+/* 4 * groups rows of a linear layer: weights come from memory, several streams of them at a time. */
+static inline __attribute__((always_inline)) void pixel_rows(const ac_problem *p, const int groups, int64_t row, const element *x,
+                                                             element *y) {
+  const element *weights = (const element *)p->weights + row * p->columns;
+  const int64_t next = 4 * p->columns;
+  REALS(4) sum[PIXEL_GROUPS][PIXEL_CHAINS] = {0};
+  AC_UNROLL for (int g = 0; g < groups; g++) sum[g][0] = __builtin_convertvector(AC_LOAD(f32x4, p->bias + row + 4 * g), REALS(4));
+  int64_t n = 0;
+  for (; n + 4 <= p->columns; n += 4, weights += 16) {
+    AC_UNROLL for (int g = 0; g < groups; g++) {
+      FETCH(weights + g * next + 256, 0);
+      AC_UNROLL for (int i = 0; i < 4; i++)
+        sum[g][i % PIXEL_CHAINS] += LOAD_REALS(4, weights + g * next + 4 * i) * (real)x[(n + i) * p->x_plane];
+    }
+  }
+  for (; n < p->columns; n++, weights += 4)
+    AC_UNROLL for (int g = 0; g < groups; g++) sum[g][0] += LOAD_REALS(4, weights + g * next) * (real)x[n * p->x_plane];
+  const ac_bounds bounds = bounds_of(p);
+  AC_UNROLL for (int g = 0; g < groups; g++) {
+    AC_UNROLL for (int step = PIXEL_CHAINS / 2; step > 0; step /= 2)
+      AC_UNROLL for (int i = 0; i < step; i++) sum[g][i] += sum[g][i + step];
+    const REALS(4) total = FINISH(4)(p, bounds, sum[g][0]);
+    for (int i = 0; i < 4 && row + 4 * g + i < p->rows; i++) y[(row + 4 * g + i) * p->y_plane] = (element)total[i];
+  }
+}
+
+static void linear(const ac_problem *p, const element *x, element *y) {
+  int64_t row = 0;
+  for (; row + 4 * PIXEL_GROUPS <= p->rows; row += 4 * PIXEL_GROUPS) pixel_rows(p, PIXEL_GROUPS, row, x, y);
+  for (; row < p->rows; row += 4) pixel_rows(p, 1, row, x, y);
+}
 
 /* As many as `most` wide tiles from `pixel` on, and the one or two narrower ones behind the last of all. */
 static int64_t cut(const ac_problem *p, const ac_view *outputs, int64_t pixel, int64_t most, ac_gathered *tiles) {
@@ -118,6 +156,10 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
     PAD(p, &view, x, scratch);
     panel = (element *)((char *)scratch + ac_copy_bytes(&view, p->columns, sizeof *panel));
   }
+  if (outputs.positions == 1 && !view.copied && p->kernel_height * p->kernel_width == 1) {
+    linear(p, x, y);
+    return;
+  }
   if (outputs.positions == 1 && !source.in_place) {
     single_pixel(p, &view, source.planes, y, 0);
     return;
@@ -128,6 +170,7 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   int32_t *offsets = (int32_t *)(partial + rows * own_sums);
   ac_input_offsets(p, &source, p->columns, offsets);
   const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
+  const int64_t near = p->columns * p->x_plane * (int64_t)sizeof *panel <= NEAR_BYTES;
   const int64_t part_tiles = rows * inputs * (int64_t)sizeof *panel > NEAR_BYTES ? AC_PART_TILES : 1;
   const int64_t most_part = inputs <= AC_PANEL_DEPTH ? inputs : AC_PANEL_DEPTH / part_tiles;
   const int64_t parts = (inputs + most_part - 1) / most_part;
@@ -150,8 +193,9 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
       /* What comes next, and how much of it comes nearer while 4 rows are computed. */
       const int64_t next = part.last ? 0 : first + depth, next_depth = inputs - next < most_depth ? inputs - next : most_depth;
       const ac_place there = part.last ? ac_place_of(p, &outputs, pixel, 1) : here;
-      const ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next, pixel - here.pixel};
-      const int64_t fetches = next_depth < p->columns ? next_depth : p->columns, step = (fetches * 4 + rows - 1) / rows;
+      const ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next,
+                              (pixel - here.pixel) * source.step};
+      const int64_t fetches = near ? 0 : next_depth < p->columns ? next_depth : p->columns, step = (fetches * 4 + rows - 1) / rows;
       for (int64_t row = 0, fetched = 0; row < rows; row += 4) {
         const int64_t until = fetched + step < fetches ? fetched + step : fetches;
         fetch(&ahead, fetched, until);

@@ -1,16 +1,17 @@
 #include "panel.h"
 
-static void add_run(ac_pieces *pieces, int64_t from, int64_t to, int64_t length) {
+static ac_piece piece_of(int64_t from, int64_t to, int64_t at, int64_t step) {
+  return (ac_piece){(int32_t)(from + step * at), (int32_t)(to + at)};
+}
+
+static void add_run(ac_pieces *pieces, int64_t from, int64_t to, int64_t length, int64_t step) {
   if (length >= 8) {
-    for (int64_t i = 0; i < length; i += 8) {
-      const int64_t at = i + 8 <= length ? i : length - 8;
-      pieces->eight[pieces->eights++] = (ac_piece){(int32_t)(from + at), (int32_t)(to + at)};
-    }
+    for (int64_t i = 0; i < length; i += 8) pieces->eight[pieces->eights++] = piece_of(from, to, i + 8 <= length ? i : length - 8, step);
   } else if (length >= 4) {
-    pieces->four[pieces->fours++] = (ac_piece){(int32_t)from, (int32_t)to};
-    if (length > 4) pieces->four[pieces->fours++] = (ac_piece){(int32_t)(from + length - 4), (int32_t)(to + length - 4)};
+    pieces->four[pieces->fours++] = piece_of(from, to, 0, step);
+    if (length > 4) pieces->four[pieces->fours++] = piece_of(from, to, length - 4, step);
   } else {
-    for (int64_t i = 0; i < length; i++) pieces->one[pieces->ones++] = (ac_piece){(int32_t)(from + i), (int32_t)(to + i)};
+    for (int64_t i = 0; i < length; i++) pieces->one[pieces->ones++] = piece_of(from, to, i, step);
   }
 }
 
@@ -25,28 +26,30 @@ static int64_t window_left(const ac_problem *p, int64_t window) {
 
 void ac_cut_tile(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t window, ac_cut *cut) {
   const int64_t top = source->in_place ? window_top(p, window) : 0, left = source->in_place ? window_left(p, window) : 0;
-  const int64_t origin = ac_first_pixel(source, place) + top * source->width + left;
+  const int64_t origin = ac_first_pixel(source, place) + top * source->width + left, step = source->step;
   ac_pieces *in = &cut->inside, *out = &cut->outside;
   in->eights = in->fours = in->ones = out->eights = out->fours = out->ones = 0;
-  int64_t row = place->row + top, column = place->column;
+  int64_t row = place->row * source->step_rows + top, column = place->column;
   int64_t from = 0, to = 0, joined = 0; /* runs that go on where the one before ended are one */
-  for (int64_t done = 0, length; done < place->width; done += length, row++, column = 0) {
+  for (int64_t done = 0, length; done < place->width; done += length, row += source->step_rows, column = 0) {
     length = p->y_width - column < place->width - done ? p->y_width - column : place->width - done;
-    /* Columns of the source, of which those inside are copied. */
-    const int64_t begin = column + left, end = begin + length;
-    const int64_t first = begin > 0 ? begin : 0, last = end < source->width ? end : source->width;
+    /* Of these outputs the ones from `first` to `last` read columns of the source, which are copied. */
+    const int64_t begin = column * step + left, first = begin < 0 ? (step - 1 - begin) / step : 0;
+    const int64_t inside = begin < source->width ? (source->width - 1 - begin) / step + 1 : 0;
+    const int64_t last = inside < length ? inside : length;
     if (row < 0 || row >= source->height || first >= last) continue;
-    const int64_t own_from = row * source->width + first - origin, own_to = done + first - begin;
-    if (own_from != from + joined || own_to != to + joined) {
-      add_run(in, from, to, joined);
-      add_run(out, 0, to + joined, own_to - (to + joined));
+    const int64_t own_from = row * source->width + begin + first * step - origin, own_to = done + first;
+    if (own_from != from + step * joined || own_to != to + joined) {
+      add_run(in, from, to, joined, step);
+      add_run(out, 0, to + joined, own_to - (to + joined), 1);
       from = own_from, to = own_to, joined = 0;
     }
     joined += last - first;
   }
-  add_run(in, from, to, joined);
-  add_run(out, 0, to + joined, place->width - (to + joined));
-  cut->whole = joined == place->width;
+  add_run(in, from, to, joined, step);
+  add_run(out, 0, to + joined, place->width - (to + joined), 1);
+  cut->step = step;
+  cut->whole = joined == place->width && step == 1;
 }
 
 void ac_input_offsets(const ac_problem *p, const ac_source *source, int64_t planes, int32_t *offsets) {

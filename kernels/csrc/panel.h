@@ -2,9 +2,9 @@
  * outputs is computed. For every input (or quad of inputs) a panel has one row, of as many pixels as the tile.
  *
  * A tile is cut where a row of outputs ends, or one of inputs. What it reads from a plane are then a few pieces of 8, 4 or 1 pixels,
- * the same ones for all channels; the last piece of a run begins early. With stride 1 they are read from x itself: what lies outside of
- * it is filled in. With other strides, or so few channels that finding the pieces takes longer than copying, they are read from the
- * copy of view.h.
+ * the same ones for all channels; the last piece of a run begins early. They are read from x itself, with a stride of 2 every second
+ * pixel, and what lies outside of it is filled in. With other strides, or so few channels that finding the pieces takes longer than
+ * copying, they are read from the copy of view.h.
  */
 #ifndef AC_PANEL_H
 #define AC_PANEL_H
@@ -29,7 +29,8 @@ typedef struct {
 } ac_pieces;
 
 typedef struct {
-  int64_t whole; /* the tile is one run */
+  int64_t step;  /* pixels of a plane from one of a piece to the next: 1 or 2 */
+  int64_t whole; /* the tile is one run, of step 1 */
   ac_pieces inside, outside; /* what is copied, and what is filled */
 } ac_cut;
 
@@ -37,23 +38,25 @@ typedef struct {
 typedef struct {
   const void *planes;
   int64_t plane, height, width; /* in pixels; planes are `plane` apart */
+  int64_t step_rows, step;      /* rows, and pixels of a row, from one output to the next */
   int64_t in_place;             /* planes are those of x, and the window may lie partly outside of them */
-  int64_t flat;                 /* in place, and rows are as long as those of outputs: the pixels of all planes; else 0 */
+  int64_t flat;                 /* in place without a stride, and rows are as long as those of outputs: the pixels of all planes; else 0 */
 } ac_source;
 
 /* Whether a window is gathered from x itself, of that many planes: offsets within x_width times as many rows must be an int32, which
  * sizes from a file need not give. */
 static inline int64_t ac_in_place(const ac_problem *p, const ac_view *view, int64_t planes) {
-  const int64_t rows = p->y_height + p->pad_top + p->kernel_height * p->dilation_height + 1;
-  return view->copied && p->stride_height == 1 && p->stride_width == 1 && planes >= AC_FEWEST_PLANES &&
-         rows * p->x_width + p->pad_left + p->kernel_width * p->dilation_width <= (int64_t)1 << 30;
+  const int64_t rows = p->y_height * p->stride_height + p->pad_top + p->kernel_height * p->dilation_height + 1;
+  const int64_t columns = p->y_width * p->stride_width + p->pad_left + p->kernel_width * p->dilation_width;
+  return view->copied && p->stride_width <= 2 && planes >= AC_FEWEST_PLANES && rows * p->x_width + columns <= (int64_t)1 << 30;
 }
 
 /* x, or the copy that is to be made of it. */
 static inline ac_source ac_source_of(const ac_problem *p, const ac_view *view, int64_t planes, const void *x, const void *copy) {
+  const int64_t flat = p->stride_height == 1 && p->stride_width == 1 && p->x_width == p->y_width;
   if (ac_in_place(p, view, planes))
-    return (ac_source){x, p->x_plane, p->x_height, p->x_width, 1, p->x_width == p->y_width ? planes * p->x_plane : 0};
-  return (ac_source){view->copied ? copy : x, view->plane, view->height, view->width, 0, 0};
+    return (ac_source){x, p->x_plane, p->x_height, p->x_width, p->stride_height, p->stride_width, 1, flat * planes * p->x_plane};
+  return (ac_source){view->copied ? copy : x, view->plane, view->height, view->width, 1, 1, 0, 0};
 }
 
 /* Whether the dense int8 kernel gathers its inputs: there is a window, and there are enough outputs for its narrowest tile. */
@@ -63,36 +66,62 @@ static inline int64_t ac_s8_gathers(const ac_problem *p) {
 
 /* Where the first pixel of a tile is in a plane. */
 static inline int64_t ac_first_pixel(const ac_source *source, const ac_place *place) {
-  return place->row * source->width + place->column;
+  return place->row * source->step_rows * source->width + place->column * source->step;
 }
 
 /* How the tile at `place` is cut at a position of the window. */
 void ac_cut_tile(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t window, ac_cut *cut);
 
+/* A piece of a plane. */
+#define AC_DEFINE_PIECES(bits, bytes)                                                                                             \
+  static inline void ac_eight##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step) {                              \
+    const u##bits##x8 low = AC_LOAD(u##bits##x8, from);                                                                           \
+    /* Nothing is read behind the last pixel, which may be that of the tensor. */                                                 \
+    AC_STORE(u##bits##x8, to,                                                                                                     \
+             step == 1 ? low : __builtin_shufflevector(low, AC_LOAD(u##bits##x8, from + 7), 0, 2, 4, 6, 9, 11, 13, 15));          \
+  }                                                                                                                               \
+                                                                                                                                  \
+  static inline void ac_four##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step) {                               \
+    const u##bits##x4 low = AC_LOAD(u##bits##x4, from);                                                                           \
+    AC_STORE(u##bits##x4, to, step == 1 ? low : __builtin_shufflevector(low, AC_LOAD(u##bits##x4, from + 3), 0, 2, 5, 7));        \
+  }
+
+AC_DEFINE_PIECES(32, 4)
+AC_DEFINE_PIECES(16, 2)
+
 /* Rows of a panel, `width` pixels, where the first one of every plane is at its offset from `from`: a few of them at a time, because distant
  * planes are more pages than a TLB has entries. */
-#define AC_DEFINE_GATHER_ROWS(bits, bytes)                                                                                       \
-  static inline void ac_gather_rows##bytes(uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, \
-                                           int64_t width, uint##bits##_t fill, const ac_cut *cut) {                              \
-    const ac_pieces *in = &cut->inside, *out = &cut->outside;                                                                    \
-    const uint##bits##_t eight[8] = {fill, fill, fill, fill, fill, fill, fill, fill};                                            \
-    for (int64_t some; rows > 0; rows -= some, offsets += some, to += some * width) {                                            \
-      some = rows < 16 ? rows : 16;                                                                                              \
-      for (int64_t n = 0; n < in->eights; n++)                                                                                   \
-        AC_SHORT for (int64_t i = 0; i < some; i++)                                                                              \
-          memcpy(to + i * width + in->eight[n].to, from + offsets[i] + in->eight[n].from, 8 * sizeof *to);                       \
-      for (int64_t n = 0; n < in->fours; n++)                                                                                    \
-        AC_SHORT for (int64_t i = 0; i < some; i++)                                                                              \
-          memcpy(to + i * width + in->four[n].to, from + offsets[i] + in->four[n].from, 4 * sizeof *to);                         \
-      for (int64_t n = 0; n < in->ones; n++)                                                                                     \
-        AC_SHORT for (int64_t i = 0; i < some; i++) to[i * width + in->one[n].to] = from[offsets[i] + in->one[n].from];          \
-      for (int64_t n = 0; n < out->eights; n++)                                                                                  \
-        AC_SHORT for (int64_t i = 0; i < some; i++) memcpy(to + i * width + out->eight[n].to, eight, 8 * sizeof *to);            \
-      for (int64_t n = 0; n < out->fours; n++)                                                                                   \
-        AC_SHORT for (int64_t i = 0; i < some; i++) memcpy(to + i * width + out->four[n].to, eight, 4 * sizeof *to);             \
-      for (int64_t n = 0; n < out->ones; n++)                                                                                    \
-        AC_SHORT for (int64_t i = 0; i < some; i++) to[i * width + out->one[n].to] = fill;                                       \
-    }                                                                                                                            \
+#define AC_DEFINE_GATHER_ROWS(bits, bytes)                                                                                        \
+  static inline __attribute__((always_inline)) void ac_gather_steps##bytes(                                                       \
+      uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, int64_t width, uint##bits##_t fill,   \
+      const ac_cut *cut, int64_t step) {                                                                                          \
+    const ac_pieces *in = &cut->inside, *out = &cut->outside;                                                                     \
+    const uint##bits##_t eight[8] = {fill, fill, fill, fill, fill, fill, fill, fill};                                             \
+    for (int64_t some; rows > 0; rows -= some, offsets += some, to += some * width) {                                             \
+      some = rows < 16 ? rows : 16;                                                                                               \
+      for (int64_t n = 0; n < in->eights; n++)                                                                                    \
+        AC_SHORT for (int64_t i = 0; i < some; i++)                                                                               \
+          ac_eight##bytes(to + i * width + in->eight[n].to, from + offsets[i] + in->eight[n].from, step);                         \
+      for (int64_t n = 0; n < in->fours; n++)                                                                                     \
+        AC_SHORT for (int64_t i = 0; i < some; i++)                                                                               \
+          ac_four##bytes(to + i * width + in->four[n].to, from + offsets[i] + in->four[n].from, step);                            \
+      for (int64_t n = 0; n < in->ones; n++)                                                                                      \
+        AC_SHORT for (int64_t i = 0; i < some; i++) to[i * width + in->one[n].to] = from[offsets[i] + in->one[n].from];           \
+      for (int64_t n = 0; n < out->eights; n++)                                                                                   \
+        AC_SHORT for (int64_t i = 0; i < some; i++) memcpy(to + i * width + out->eight[n].to, eight, 8 * sizeof *to);             \
+      for (int64_t n = 0; n < out->fours; n++)                                                                                    \
+        AC_SHORT for (int64_t i = 0; i < some; i++) memcpy(to + i * width + out->four[n].to, eight, 4 * sizeof *to);              \
+      for (int64_t n = 0; n < out->ones; n++)                                                                                     \
+        AC_SHORT for (int64_t i = 0; i < some; i++) to[i * width + out->one[n].to] = fill;                                        \
+    }                                                                                                                             \
+  }                                                                                                                               \
+                                                                                                                                  \
+  static inline void ac_gather_rows##bytes(uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows,  \
+                                           int64_t width, uint##bits##_t fill, const ac_cut *cut) {                               \
+    if (cut->step == 1)                                                                                                           \
+      ac_gather_steps##bytes(to, from, offsets, rows, width, fill, cut, 1);                                                       \
+    else                                                                                                                          \
+      ac_gather_steps##bytes(to, from, offsets, rows, width, fill, cut, 2);                                                       \
   }
 
 AC_DEFINE_GATHER_ROWS(32, 4)
@@ -106,23 +135,23 @@ AC_DEFINE_GATHER_ROWS(16, 2)
                                              const uint##bits##_t *planes, int64_t pixels) {                                       \
     const u##bits##x8 filling = AC_SPLAT(u##bits##x8, fill);                                                                       \
     uint##bits##_t mask[AC_WIDEST];                                                                                                \
-    u##bits##x8 inside[AC_WIDEST / 8];                                                                                             \
+    u##bits##x8 inside[AC_WIDEST / 8], outside[AC_WIDEST / 8];                                                                     \
     memset(mask, 255, sizeof mask);                                                                                                \
     for (int64_t n = 0; n < cut->outside.eights; n++) memset(mask + cut->outside.eight[n].to, 0, 8 * sizeof *mask);                \
     for (int64_t n = 0; n < cut->outside.fours; n++) memset(mask + cut->outside.four[n].to, 0, 4 * sizeof *mask);                  \
     for (int64_t n = 0; n < cut->outside.ones; n++) mask[cut->outside.one[n].to] = 0;                                              \
-    for (int64_t v = 0; v < width / 8; v++) inside[v] = AC_LOAD(u##bits##x8, mask + 8 * v);                                        \
-    for (int64_t i = 0; i < rows; i++, to += width) {                                                                              \
-      const int64_t first = from - planes + offsets[i];                                                                            \
-      if (first < 0 || first + width > pixels) {                                                                                   \
-        ac_gather_rows##bytes(to, from, offsets + i, 1, width, fill, cut);                                                         \
-        continue;                                                                                                                  \
-      }                                                                                                                            \
-      for (int64_t v = 0; v < width / 8; v++) {                                                                                    \
-        const u##bits##x8 row = AC_LOAD(u##bits##x8, planes + first + 8 * v);                                                      \
-        AC_STORE(u##bits##x8, to + 8 * v, (row & inside[v]) | (filling & ~inside[v]));                                             \
-      }                                                                                                                            \
+    for (int64_t v = 0; v < width / 8; v++) {                                                                                      \
+      inside[v] = AC_LOAD(u##bits##x8, mask + 8 * v);                                                                              \
+      outside[v] = filling & ~inside[v];                                                                                           \
     }                                                                                                                              \
+    /* Planes follow each other: only the first and the last ones can be too near to the end. */                                   \
+    for (; rows > 0 && from - planes + offsets[0] < 0; rows--, offsets++, to += width)                                             \
+      ac_gather_rows##bytes(to, from, offsets, 1, width, fill, cut);                                                               \
+    for (; rows > 0 && from - planes + offsets[rows - 1] + width > pixels; rows--)                                                 \
+      ac_gather_rows##bytes(to + (rows - 1) * width, from, offsets + rows - 1, 1, width, fill, cut);                               \
+    AC_SHORT for (int64_t i = 0; i < rows; i++, to += width)                                                                       \
+      AC_UNROLL for (int64_t v = 0; v < width / 8; v++)                                                                            \
+        AC_STORE(u##bits##x8, to + 8 * v, (AC_LOAD(u##bits##x8, from + offsets[i] + 8 * v) & inside[v]) | outside[v]);             \
   }
 
 AC_DEFINE_GATHER_MASKED(32, 4)

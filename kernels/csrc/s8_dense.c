@@ -9,4 +9,7 @@
 #include "ac_kernels.h"
 static void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch);
 #include "s8_4oc.h"
+#if AC_DOT2
+#include "s8_dense_pairs.h"
+#endif
 #include "s8_dense_panel.h"

@@ -2,6 +2,7 @@
  *
  * Without a window tiles are read where they lie. With one they are gathered, so that no position between two rows of outputs is computed,
  * and one loop goes through all inputs: AC_PANEL_DEPTH quads at a time, between which sums are kept.
+ * Many inputs become pairs instead where the machine is faster with those (s8_dense_pairs.h).
  */
 static void gather(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first,
                    int64_t depth, uint32_t *to) {
@@ -32,6 +33,12 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
   const ac_source source = ac_source_of(p, &view, quads, x, scratch);
   if (source.planes == scratch) PAD(p, &view, x, scratch);
   uint32_t *panel = (uint32_t *)((char *)scratch + (source.planes == scratch ? ac_copy_bytes(&view, quads, sizeof *panel) : 0));
+#if AC_DOT2
+  if (inputs >= FEWEST_PAIRS) {
+    dense_by_pairs(p, &outputs, &source, inputs, y, panel);
+    return;
+  }
+#endif
   int32_t *sums = (int32_t *)(panel + AC_PANEL_DEPTH * WIDE), *offsets = sums + rows * WIDE;
   ac_input_offsets(p, &source, quads, offsets);
   for (int64_t pixel = 0; pixel < outputs.positions;) {

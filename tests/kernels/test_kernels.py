@@ -713,6 +713,8 @@ SHAPES = (
     Layer(4, 70, (3, 5), (4, 2), padding=(3, 0, 2, 1), density=0.1),
     Layer(5, 68, (2, 1), (1, 3), padding=(0, 1, 0, 1), density=0.1),
     Layer(4, 64, (1, 1), (3, 3), padding=(1, 1, 1, 1), density=0.1),
+    # Many rows of several panels of which sums are kept.
+    Layer(19, 66, (5, 13), (3, 3), padding=(1, 1, 1, 1), activation="relu", density=0.1),
     # And from a copy, in one part and in two.
     Layer(5, 30, (5, 9), (3, 3), (2, 2), padding=(1, 1, 1, 1), density=0.2),
     Layer(5, 70, (7, 7), (3, 3), (2, 2), padding=(1, 1, 1, 1), density=0.1, gap=1),
