@@ -1,5 +1,6 @@
 /* Included by s8_block1x4.c once per width of the tile: all rows, one at a time, for LANES * VECTORS positions. */
 #define VECTOR AC_JOIN(i32x, LANES)
+#define SPLAT_PAIR AC_JOIN(splat_pair_, VECTOR)
 #define DOT4 AC_JOIN(dot4_, VECTOR)
 
 #include "s8_store.h"
@@ -16,10 +17,18 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     for (int i = 0; i < 4; i++) {
       VECTOR own[VECTORS];
       for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
-      AC_PAIRS EACH_BLOCK(row + i) {
-        const int8_t *from = BLOCK_INPUT;
+      const int32_t *const end = offsets + p->counts[row + i];
+      for (; end - offsets >= 2; offsets += 2, weights += 8) {
+        const int8_t *first = x + 4 * (int64_t)offsets[0], *second = x + 4 * (int64_t)offsets[1];
+        const VECTOR weight = SPLAT_PAIR(weights, 0), other = SPLAT_PAIR(weights, 1);
+        for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, first + 4 * LANES * v), weight);
+        for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, second + 4 * LANES * v), other);
+      }
+      if (offsets != end) {
+        const int8_t *from = x + 4 * (int64_t)*offsets++;
         const VECTOR weight = AC_SPLAT(VECTOR, *(const i32_memory *)weights);
         for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, from + 4 * LANES * v), weight);
+        weights += 4;
       }
       for (int v = 0; v < VECTORS; v++) sum[i][v] = own[v];
     }
@@ -28,6 +37,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
 }
 
 #undef VECTOR
+#undef SPLAT_PAIR
 #undef DOT4
 #undef LANES
 #undef VECTORS

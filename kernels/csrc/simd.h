@@ -36,6 +36,7 @@
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x8 __attribute__((vector_size(32)));
 typedef float f32x16 __attribute__((vector_size(64)));
+typedef int32_t i32x2 __attribute__((vector_size(8)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
@@ -59,6 +60,7 @@ typedef _Float16 f16x16 __attribute__((vector_size(32)));
 AC_MEMORY(f32x4);
 AC_MEMORY(f32x8);
 AC_MEMORY(f32x16);
+AC_MEMORY(i32x2);
 AC_MEMORY(i32x4);
 AC_MEMORY(i32x8);
 AC_MEMORY(i32x16);
@@ -180,7 +182,7 @@ AC_DEFINE_REAL(16)
 #endif
 
 /* dot4: every 32-bit lane of x and w is 4 int8; lane += sum of the 4 products. Needs w in [-127, 127].
- * splat_quad: 4 int8, the i-th of the 4 quads at w, in all lanes. */
+ * splat_quad: 4 int8, the i-th of the 4 quads at w, in all lanes; splat_pair: the i-th of 2 quads. */
 #if defined(__ARM_NEON) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 
 static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
@@ -194,13 +196,20 @@ static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) {
   return (i32x4){quad, quad, quad, quad};
 }
 
+static inline i32x4 splat_pair_i32x4(const int8_t *w, int i) {
+  const i32x2 pair = AC_LOAD(i32x2, w);
+  return i ? __builtin_shufflevector(pair, pair, 1, 1, 1, 1) : __builtin_shufflevector(pair, pair, 0, 0, 0, 0);
+}
+
 #else
 
 static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) { return AC_SPLAT(i32x4, *(const i32_memory *)(w + 4 * i)); }
+static inline i32x4 splat_pair_i32x4(const int8_t *w, int i) { return splat_quad_i32x4(w, i); }
 
 #if defined(__AVX2__)
 
 static inline i32x8 splat_quad_i32x8(const int8_t *w, int i) { return AC_SPLAT(i32x8, *(const i32_memory *)(w + 4 * i)); }
+static inline i32x8 splat_pair_i32x8(const int8_t *w, int i) { return splat_quad_i32x8(w, i); }
 
 /* x86 multiplies u8 by s8. Take |x| as the u8 (|-128| is 128) and move the sign of x to w, which is exact because w is
  * not -128. vpmaddubsw adds two products in int16 and saturates, but 2 * 128 * 127 = 32512 fits. */
