@@ -5,6 +5,17 @@
 
 #include "s8_store.h"
 
+/* A block's products. */
+static inline void AC_JOIN(TILE, _block)(VECTOR *own, const int8_t *from, VECTOR weight) {
+  VECTOR input[VECTORS];
+  for (int v = 0; v < VECTORS; v++) input[v] = AC_LOAD(VECTOR, from + 4 * LANES * v);
+#if VECTORS == 8
+  AC_LOADED(input[0], input[1], input[2], input[3]);
+  AC_LOADED(input[4], input[5], input[6], input[7]);
+#endif
+  for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], input[v], weight);
+}
+
 static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
   const int8_t *weights = p->weights;
@@ -17,18 +28,16 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     for (int i = 0; i < 4; i++) {
       VECTOR own[VECTORS];
       for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
+      /* Two blocks at a time: their indices are one load on ARM, their weights another. */
       const int32_t *const end = offsets + p->counts[row + i];
       for (; end - offsets >= 2; offsets += 2, weights += 8) {
         const int8_t *first = x + 4 * (int64_t)offsets[0], *second = x + 4 * (int64_t)offsets[1];
-        const VECTOR weight = SPLAT_PAIR(weights, 0), other = SPLAT_PAIR(weights, 1);
-        for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, first + 4 * LANES * v), weight);
-        for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, second + 4 * LANES * v), other);
+        AC_JOIN(TILE, _block)(own, first, SPLAT_PAIR(weights, 0));
+        AC_JOIN(TILE, _block)(own, second, SPLAT_PAIR(weights, 1));
       }
       if (offsets != end) {
-        const int8_t *from = x + 4 * (int64_t)*offsets++;
-        const VECTOR weight = AC_SPLAT(VECTOR, *(const i32_memory *)weights);
-        for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, from + 4 * LANES * v), weight);
-        weights += 4;
+        AC_JOIN(TILE, _block)(own, x + 4 * (int64_t)*offsets, AC_SPLAT(VECTOR, *(const i32_memory *)weights));
+        offsets++, weights += 4;
       }
       for (int v = 0; v < VECTORS; v++) sum[i][v] = own[v];
     }

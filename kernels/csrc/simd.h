@@ -105,6 +105,13 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
  * loading early means spilling. */
 #define AC_SETTLE(a, b, c) __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c) : : "memory")
 
+/* ARM: all of them are loaded before any is used. A core that issues in order waits a cycle or two for each that is used at once. */
+#if defined(__aarch64__)
+#define AC_LOADED(a, b, c, d) __asm__("" : "+w"(a), "+w"(b), "+w"(c), "+w"(d))
+#else
+#define AC_LOADED(a, b, c, d)
+#endif
+
 #define AC_JOIN_(a, b) a##b
 #define AC_JOIN(a, b) AC_JOIN_(a, b)
 #define AC_LOAD(type, pointer) (*(const AC_JOIN(type, _memory) *)(pointer))
