@@ -28,17 +28,17 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     for (int i = 0; i < 4; i++) {
       VECTOR own[VECTORS];
       for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
-      /* Two blocks at a time: their indices are one load on ARM, their weights another. */
       const int32_t *const end = offsets + p->counts[row + i];
+#if defined(__aarch64__)
+      /* Two blocks at a time: their indices are one load, their weights another. x86 has no such loads. */
       for (; end - offsets >= 2; offsets += 2, weights += 8) {
         const int8_t *first = x + 4 * (int64_t)offsets[0], *second = x + 4 * (int64_t)offsets[1];
         AC_JOIN(TILE, _block)(own, first, SPLAT_PAIR(weights, 0));
         AC_JOIN(TILE, _block)(own, second, SPLAT_PAIR(weights, 1));
       }
-      if (offsets != end) {
+#endif
+      for (; offsets != end; offsets++, weights += 4)
         AC_JOIN(TILE, _block)(own, x + 4 * (int64_t)*offsets, AC_SPLAT(VECTOR, *(const i32_memory *)weights));
-        offsets++, weights += 4;
-      }
       for (int v = 0; v < VECTORS; v++) sum[i][v] = own[v];
     }
     AC_JOIN(TILE, _finish)(p, view, &place, row, sum, low, high, y);

@@ -216,7 +216,6 @@ static inline i32x4 splat_pair_i32x4(const int8_t *w, int i) { return splat_quad
 #if defined(__AVX2__)
 
 static inline i32x8 splat_quad_i32x8(const int8_t *w, int i) { return AC_SPLAT(i32x8, *(const i32_memory *)(w + 4 * i)); }
-static inline i32x8 splat_pair_i32x8(const int8_t *w, int i) { return splat_quad_i32x8(w, i); }
 
 /* x86 multiplies u8 by s8. Take |x| as the u8 (|-128| is 128) and move the sign of x to w, which is exact because w is
  * not -128. vpmaddubsw adds two products in int16 and saturates, but 2 * 128 * 127 = 32512 fits. */
