@@ -71,6 +71,11 @@ def test_loops_of_four_rows_use_their_port(kernel: str, core: str) -> None:
     assert row["share"] >= 0.85
 
 
+@pytest.mark.parametrize("core", list(CHIPS))
+def test_int8_of_single_rows_uses_its_port(core: str) -> None:
+    assert row_of("s8_block1x4", core)["share"] >= 0.85
+
+
 @pytest.mark.parametrize("kernel", list(KERNELS))
 def test_loops_on_the_x1_use_their_port(kernel: str) -> None:
     assert row_of(kernel, "cortex-x1")["share"] >= 0.85
