@@ -33,8 +33,13 @@ static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spot, 
     for (int v = 0; v < VECTORS; v++) sum[v] += odd[v];
 #endif
     AC_PAIRS for (; offsets != last; offsets++, weights++) {
-      const element *from = x + *offsets;
-      for (int v = 0; v < VECTORS; v++) sum[v] += LOAD_REALS(LANES, from + LANES * v) * (real)*weights;
+      VECTOR input[VECTORS];
+      for (int v = 0; v < VECTORS; v++) input[v] = LOAD_REALS(LANES, x + *offsets + LANES * v);
+#if VECTORS == 8
+      AC_LOADED(input[0], input[1], input[2], input[3]);
+      AC_LOADED(input[4], input[5], input[6], input[7]);
+#endif
+      for (int v = 0; v < VECTORS; v++) sum[v] += input[v] * (real)*weights;
     }
     element *to = y + row * p->y_plane;
     if (place.whole && !bends(p)) {

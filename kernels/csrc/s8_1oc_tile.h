@@ -1,8 +1,20 @@
 /* Included by s8_block1x4.c once per width of the tile: all rows, one at a time, for LANES * VECTORS positions. */
 #define VECTOR AC_JOIN(i32x, LANES)
+#define SPLAT_PAIR AC_JOIN(splat_pair_, VECTOR)
 #define DOT4 AC_JOIN(dot4_, VECTOR)
 
 #include "s8_store.h"
+
+/* A block's products. */
+static inline void AC_JOIN(TILE, _block)(VECTOR *own, const int8_t *from, VECTOR weight) {
+  VECTOR input[VECTORS];
+  for (int v = 0; v < VECTORS; v++) input[v] = AC_LOAD(VECTOR, from + 4 * LANES * v);
+#if VECTORS == 8
+  AC_LOADED(input[0], input[1], input[2], input[3]);
+  AC_LOADED(input[4], input[5], input[6], input[7]);
+#endif
+  for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], input[v], weight);
+}
 
 static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
@@ -16,11 +28,17 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     for (int i = 0; i < 4; i++) {
       VECTOR own[VECTORS];
       for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
-      AC_PAIRS EACH_BLOCK(row + i) {
-        const int8_t *from = BLOCK_INPUT;
-        const VECTOR weight = AC_SPLAT(VECTOR, *(const i32_memory *)weights);
-        for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], AC_LOAD(VECTOR, from + 4 * LANES * v), weight);
+      const int32_t *const end = offsets + p->counts[row + i];
+#if defined(__aarch64__)
+      /* Two blocks at a time: their indices are one load, their weights another. x86 has no such loads. */
+      for (; end - offsets >= 2; offsets += 2, weights += 8) {
+        const int8_t *first = x + 4 * (int64_t)offsets[0], *second = x + 4 * (int64_t)offsets[1];
+        AC_JOIN(TILE, _block)(own, first, SPLAT_PAIR(weights, 0));
+        AC_JOIN(TILE, _block)(own, second, SPLAT_PAIR(weights, 1));
       }
+#endif
+      for (; offsets != end; offsets++, weights += 4)
+        AC_JOIN(TILE, _block)(own, x + 4 * (int64_t)*offsets, AC_SPLAT(VECTOR, *(const i32_memory *)weights));
       for (int v = 0; v < VECTORS; v++) sum[i][v] = own[v];
     }
     AC_JOIN(TILE, _finish)(p, view, &place, row, sum, low, high, y);
@@ -28,6 +46,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
 }
 
 #undef VECTOR
+#undef SPLAT_PAIR
 #undef DOT4
 #undef LANES
 #undef VECTORS

@@ -9,10 +9,6 @@
 #include "s8.h"
 
 #define BLOCK_ELEMENT int8_t
-#define SPARSE 1
-#define STEP 4
-#define UNIT 4
-#include "blocks.h"
 
 #define WIDE 32
 #define MIDDLE 8

@@ -36,6 +36,7 @@
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x8 __attribute__((vector_size(32)));
 typedef float f32x16 __attribute__((vector_size(64)));
+typedef int32_t i32x2 __attribute__((vector_size(8)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
@@ -61,6 +62,7 @@ typedef _Float16 f16x16 __attribute__((vector_size(32)));
 AC_MEMORY(f32x4);
 AC_MEMORY(f32x8);
 AC_MEMORY(f32x16);
+AC_MEMORY(i32x2);
 AC_MEMORY(i32x4);
 AC_MEMORY(i32x8);
 AC_MEMORY(i32x16);
@@ -106,6 +108,13 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 /* The compiler has these sums in registers here, and moves no load from behind to before: where a loop needs all registers there are,
  * loading early means spilling. */
 #define AC_SETTLE(a, b, c) __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c) : : "memory")
+
+/* ARM: all of them are loaded before any is used. A core that issues in order waits a cycle or two for each that is used at once. */
+#if defined(__aarch64__)
+#define AC_LOADED(a, b, c, d) __asm__("" : "+w"(a), "+w"(b), "+w"(c), "+w"(d))
+#else
+#define AC_LOADED(a, b, c, d)
+#endif
 
 #define AC_JOIN_(a, b) a##b
 #define AC_JOIN(a, b) AC_JOIN_(a, b)
@@ -184,7 +193,7 @@ AC_DEFINE_REAL(16)
 #endif
 
 /* dot4: every 32-bit lane of x and w is 4 int8; lane += sum of the 4 products. Needs w in [-127, 127].
- * splat_quad: 4 int8, the i-th of the 4 quads at w, in all lanes. */
+ * splat_quad: 4 int8, the i-th of the 4 quads at w, in all lanes; splat_pair: the i-th of 2 quads. */
 #if defined(__ARM_NEON) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 
 static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
@@ -198,9 +207,15 @@ static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) {
   return (i32x4){quad, quad, quad, quad};
 }
 
+static inline i32x4 splat_pair_i32x4(const int8_t *w, int i) {
+  const i32x2 pair = AC_LOAD(i32x2, w);
+  return i ? __builtin_shufflevector(pair, pair, 1, 1, 1, 1) : __builtin_shufflevector(pair, pair, 0, 0, 0, 0);
+}
+
 #else
 
 static inline i32x4 splat_quad_i32x4(const int8_t *w, int i) { return AC_SPLAT(i32x4, *(const i32_memory *)(w + 4 * i)); }
+static inline i32x4 splat_pair_i32x4(const int8_t *w, int i) { return splat_quad_i32x4(w, i); }
 
 #if defined(__AVX2__)
 
