@@ -26,13 +26,14 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture(scope="module")
 def peers() -> ModuleType:
     """The script, beside modules in place of those that need the extra `peers`."""
-    runtimes, networks = ModuleType("peer_runtimes"), ModuleType("peer_networks")
+    runtimes, networks, executorch = (ModuleType(f"peer_{name}") for name in ("runtimes", "networks", "executorch"))
     vars(runtimes)["Model"] = object
     vars(networks)["tflite"] = None
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         patch.setitem(sys.modules, "peer_runtimes", runtimes)
         patch.setitem(sys.modules, "peer_networks", networks)
+        patch.setitem(sys.modules, "peer_executorch", executorch)
         spec = importlib.util.spec_from_file_location("peers", BENCHMARKS / "peers.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
