@@ -10,7 +10,7 @@ median of its fastest turn, as for rows and networks in docs/bench.md, and a rat
 
 A peer may run a network in several ways; the fastest counts:
   litert          XNNPACK, channels last; int8 signed
-  executorch      XNNPACK, from torch.export; int8 signed, quantised as PT2E does it, in its partitioner's own operators
+  executorch      XNNPACK too, lowered from torch.export; int8 signed, written as PT2E does it
   ort             fp32: ONNX Runtime with all optimisations, which choose its blocked layout
   ort-u8          int8: QuantizeLinear and DequantizeLinear around each op, unsigned activations, as is usual on x86
   ort-u8-precise  the same with session.x64quantprecision, which makes weights unsigned too
