@@ -51,6 +51,8 @@ class _Module(torch.nn.Module):
                 parameters["scale"] = torch.from_numpy(scale).float()
                 parameters["zero"] = torch.zeros(len(scale), dtype=torch.int64)
             for part, value in parameters.items():
+                # Weights with channels last would put a change of strides among the ops, which XNNPACK does not take.
+                value = value.clone(memory_format=torch.contiguous_format)
                 self.register_buffer(f"{part}{self._numbers[op.name]}", value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
