@@ -22,7 +22,7 @@ _FUSED = {
     Activation("relu"): schema.ActivationFunctionType.RELU,
     Activation("clamp", (0.0, 6.0)): schema.ActivationFunctionType.RELU6,
 }
-#: LiteRT holds a bias as a 32 bit integer in units of input scale times weight scale: it may have this magnitude.
+#: XNNPACK holds a bias as a 32 bit integer in units of input scale times weight scale: it may have this magnitude.
 _LARGEST_BIAS = 2.0**30
 
 
@@ -72,8 +72,7 @@ class _Writer:
         names = f"{op.name}.weight", f"{op.name}.bias"
         if x is None:
             return [self.file.constant(names[0], order(weight)), self.file.constant(names[1], bias)]
-        scale = np.maximum(self.candidate.scales[op.name].double().numpy(), abs(bias) / (x.scale * _LARGEST_BIAS))
-        codes = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+        codes, scale = weight_codes(self.candidate, op.name, x.scale)
         units = scale * x.scale
         return [
             self.file.constant(names[0], order(codes), scale, axis),
@@ -83,6 +82,13 @@ class _Writer:
     def version(self, real: int, integer: int) -> int:
         """Of an op."""
         return integer if self.integer else real
+
+
+def weight_codes(candidate: Candidate, layer: str, input_scale: float) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Weights of an int8 Layer, in their own shape, and their scale for each output channel."""
+    weight, bias = (candidate.network.tensors[f"{layer}.{part}"].numpy() for part in ("weight", "bias"))
+    scale = np.maximum(candidate.scales[layer].double().numpy(), abs(bias) / (input_scale * _LARGEST_BIAS))
+    return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
 
 
 def tflite(candidate: Candidate) -> bytes:

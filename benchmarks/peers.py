@@ -1,4 +1,4 @@
-"""Whole dense networks: our C runtime against LiteRT (XNNPACK) and ONNX Runtime on this machine, fp32 and int8.
+"""Whole dense networks: our C runtime against LiteRT, ExecuTorch and ONNX Runtime on this machine, fp32 and int8.
 
     python benchmarks/peers.py --write
 
@@ -9,7 +9,8 @@ and the input is written anew before each run, outside of the clock. Noise only 
 median of its fastest turn, as for rows and networks in docs/bench.md, and a ratio is one of such times.
 
 A peer may run a network in several ways; the fastest counts:
-  litert          channels last; int8 signed
+  litert          XNNPACK, channels last; int8 signed
+  executorch      XNNPACK too, lowered from torch.export; int8 signed, written as PT2E does it
   ort             fp32: ONNX Runtime with all optimisations, which choose its blocked layout
   ort-u8          int8: QuantizeLinear and DequantizeLinear around each op, unsigned activations, as is usual on x86
   ort-u8-precise  the same with session.x64quantprecision, which makes weights unsigned too
@@ -21,8 +22,7 @@ activations and no setting is not among the ways: ONNX Runtime then computes par
 Weights of EfficientNet-Lite0 are its own, the others' are random, with batch norm statistics that fit them. Codes and formats are
 those of ranges on made-up pictures. Runtimes round int8 sums in ways of their own, and differences of one code spread through a
 network, all the more through one with random weights. So what is asked of int8 outputs is that they stray from those of the fp32
-network no more than ours do; `agreement` tells both distances. ExecuTorch is left out: it runs these networks with XNNPACK as
-LiteRT does, and asks for versions of torch of its own.
+network no more than ours do; `agreement` tells both distances.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import idle
 import numpy as np
 import onnx
+import peer_executorch
 import peer_runtimes
 import torch
 from numpy.typing import NDArray
@@ -72,8 +74,8 @@ RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "pe
 Dtype = Literal["fp32", "int8"]
 OURS = "autocompress"
 WAYS: dict[Dtype, tuple[str, ...]] = {
-    "fp32": (OURS, "litert", "ort"),
-    "int8": (OURS, "litert", "ort-u8", "ort-u8-precise", "ort-s8"),
+    "fp32": (OURS, "litert", "executorch", "ort"),
+    "int8": (OURS, "litert", "executorch", "ort-u8", "ort-u8-precise", "ort-s8"),
 }
 #: Configuration of ONNX Runtime's session for its ways.
 SETTINGS: dict[str, dict[str, str]] = {
@@ -87,6 +89,8 @@ ERROR = 1e-3
 #: Smallest correlation of our int8 outputs with those of the fp32 network, and how much more noise than ours others' may have.
 CORRELATION, NOISE = 0.9, 1.1
 SIZE, PICTURES = 224, 8
+#: Packages whose versions are told with the numbers.
+VERSIONS = ("ai-edge-litert", "executorch", "onnxruntime", "torch", "ziglang")
 #: Runs that count in a turn, and the fewest turns.
 RUNS, TURNS = 3, 5
 
@@ -150,17 +154,27 @@ def ours(network: Candidate, x: NDArray[np.float32]) -> Model:
     return Model(lambda: np.copyto(place, x), run, lambda: output[0])
 
 
-def prepare(way: str, network: Candidate, x: NDArray[np.float32]) -> Model:
-    """The network in one way, for one picture of shape (3, SIZE, SIZE)."""
+def prepare(way: str, network: Candidate) -> Callable[[NDArray[np.float32]], Model]:
+    """The network in the file of one way, made once; then ready for a picture of shape (3, SIZE, SIZE)."""
     if way == OURS:
-        return ours(network, x)
+        return partial(ours, network)
+    load: Callable[[NDArray[np.float32]], Model]
     if way == "litert":
-        model = peer_runtimes.litert(tflite(network), np.ascontiguousarray(x.transpose(1, 2, 0))[None])
+        load = partial(peer_runtimes.litert, tflite(network))
+    elif way == "executorch":
+        load = partial(peer_executorch.executorch, peer_executorch.program(network))
     else:
         file = to_model(network, integer=True)
         content = (unsigned(file) if "u8" in way else file).SerializeToString()
         shape = (1, *network.network.shapes[network.network.output])
-        model = peer_runtimes.onnx_runtime(content, x[None], shape, settings=SETTINGS.get(way), free={BATCH_NAME: 1})
+        settings, free = SETTINGS.get(way), {BATCH_NAME: 1}
+        load = partial(peer_runtimes.onnx_runtime, content, shape=shape, settings=settings, free=free)
+    return partial(_one_picture, load, last=way == "litert")
+
+
+def _one_picture(load: Callable[[NDArray[np.float32]], Model], x: NDArray[np.float32], last: bool) -> Model:
+    """A runtime of batches for a batch of one picture, with channels `last` or first."""
+    model = load(np.ascontiguousarray(x.transpose(1, 2, 0) if last else x)[None])
     return replace(model, read=lambda: model.read()[0])
 
 
@@ -180,11 +194,11 @@ def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
     return changed
 
 
-def outputs(way: str, network: Candidate, x: NDArray[np.float32]) -> NDArray[np.float64]:
+def outputs(load: Callable[[NDArray[np.float32]], Model], x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Outputs, shape (pictures, classes), for `x`, shape (pictures, 3, SIZE, SIZE)."""
     found = []
     for picture in x:
-        model = prepare(way, network, picture)
+        model = load(picture)
         model.write()
         model.run()
         found.append(np.array(model.read(), np.float64))
@@ -219,7 +233,7 @@ def wrong_ways(dtype: Dtype, told: Mapping[str, Agreement]) -> list[str]:
     return [way for way, each in told.items() if each["with_fp32"]["noise"] > NOISE * told[OURS]["with_fp32"]["noise"]]
 
 
-def compare(name: str, dtype: Dtype, network: Candidate, real: Network) -> dict[str, Any]:
+def compare(name: str, dtype: Dtype, ways: Mapping[str, Callable[[NDArray[np.float32]], Model]], real: Network) -> dict[str, Any]:
     """Agreement of the ways with ours, and of all with the fp32 network `real`.
 
     Raises:
@@ -228,7 +242,7 @@ def compare(name: str, dtype: Dtype, network: Candidate, real: Network) -> dict[
     x = pictures(seed=2)
     with torch.inference_mode():
         wanted = run(real, x).double().numpy()
-    found = {way: outputs(way, network, x.numpy()) for way in WAYS[dtype]}
+    found = {way: outputs(load, x.numpy()) for way, load in ways.items()}
     told = {way: {"with_ours": agreement(y, found[OURS]), "with_fp32": agreement(y, wanted)} for way, y in found.items()}
     wrong = wrong_ways(dtype, told)
     if set(wrong) - SATURATING:
@@ -255,9 +269,10 @@ def time_ways(models: Mapping[str, Model], seconds: float) -> dict[str, list[lis
 def row(name: str, dtype: Dtype, real: Network, seconds: float) -> dict[str, Any]:
     """One network in one type."""
     network = candidate(real, dtype)
-    told = compare(name, dtype, network, real)
+    ways = {way: prepare(way, network) for way in WAYS[dtype]}
+    told = compare(name, dtype, ways, real)
     x = pictures(seed=2)[0].numpy()
-    times = time_ways({way: prepare(way, network, x) for way in WAYS[dtype]}, seconds)
+    times = time_ways({way: load(x) for way, load in ways.items()}, seconds)
     fastest = {way: idle.fastest_round(turns) for way, turns in times.items()}
     halves = [{way: idle.fastest_round(turns[half::2]) for way, turns in times.items()} for half in (0, 1)]
     return {
@@ -319,7 +334,7 @@ def main() -> None:
     result = {
         "machine": f"{idle.cpu()}, {platform.system()}",
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "onnxruntime", "ziglang")},
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "kernels": kernels_hash(),
         "geometric_means": means(rows),
         "networks": rows,

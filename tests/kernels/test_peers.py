@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -20,19 +22,30 @@ from autocompress.deployment.program import program
 from autocompress.spaces.capture import capture
 from autocompress.spaces.execute import run
 
+
+@dataclass(frozen=True)
+class Loaded:
+    """As peer_runtimes.Model."""
+
+    write: object
+    run: object
+    read: Callable[[], np.ndarray]
+
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def peers() -> ModuleType:
     """The script, beside modules in place of those that need the extra `peers`."""
-    runtimes, networks = ModuleType("peer_runtimes"), ModuleType("peer_networks")
+    runtimes, networks, executorch = (ModuleType(f"peer_{name}") for name in ("runtimes", "networks", "executorch"))
     vars(runtimes)["Model"] = object
     vars(networks)["tflite"] = None
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         patch.setitem(sys.modules, "peer_runtimes", runtimes)
         patch.setitem(sys.modules, "peer_networks", networks)
+        patch.setitem(sys.modules, "peer_executorch", executorch)
         spec = importlib.util.spec_from_file_location("peers", BENCHMARKS / "peers.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -82,6 +95,33 @@ def test_agreement(peers: ModuleType) -> None:
     assert other["noise"] == round(math.sqrt((9 + 9 + 16 + 16) / 31), 5)
     assert other["correlation"] < 0
     assert other["same_class"] == 0.0
+
+
+def test_a_file_is_made_once_and_loaded_for_each_picture(peers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, inputs = [], []
+
+    def load(content: bytes, x: np.ndarray) -> Loaded:
+        inputs.append(x)
+        return Loaded(None, None, lambda: x.reshape(1, -1) + len(content))
+
+    monkeypatch.setattr(peers, "tflite", lambda network: made.append(network) or b"1")
+    monkeypatch.setattr(peers.peer_executorch, "program", lambda network: made.append(network) or b"22", raising=False)
+    monkeypatch.setattr(peers.peer_runtimes, "litert", load, raising=False)
+    monkeypatch.setattr(peers.peer_executorch, "executorch", load, raising=False)
+    pictures = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
+    for way, added, axes in (("litert", 1, (1, 2, 0)), ("executorch", 2, (0, 1, 2))):
+        made.clear(), inputs.clear()
+        ready = peers.prepare(way, "network")
+        for picture in pictures:
+            assert np.array_equal(ready(picture).read(), picture.transpose(axes).ravel() + added)
+            assert np.array_equal(inputs[-1], picture.transpose(axes)[None])
+            assert inputs[-1].flags.c_contiguous
+        assert made == ["network"]
+
+
+def test_all_peers_take_part_in_both_types(peers: ModuleType) -> None:
+    for ways in peers.WAYS.values():
+        assert {way.split("-")[0] for way in ways} == {peers.OURS, "litert", "executorch", "ort"}
 
 
 def told(error: float, noise: float, correlation: float = 0.99) -> dict[str, dict[str, float]]:
