@@ -133,6 +133,7 @@ AC_DEFINE_GATHER_ROWS(16, 2)
   static inline void ac_gather_masked##bytes(uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, \
                                              int64_t width, uint##bits##_t fill, const ac_cut *cut,                                \
                                              const uint##bits##_t *planes, int64_t pixels) {                                       \
+    const int64_t eights = width / 8;                                                                                              \
     const u##bits##x8 filling = AC_SPLAT(u##bits##x8, fill);                                                                       \
     uint##bits##_t mask[AC_WIDEST];                                                                                                \
     u##bits##x8 inside[AC_WIDEST / 8], outside[AC_WIDEST / 8];                                                                     \
@@ -140,7 +141,7 @@ AC_DEFINE_GATHER_ROWS(16, 2)
     for (int64_t n = 0; n < cut->outside.eights; n++) memset(mask + cut->outside.eight[n].to, 0, 8 * sizeof *mask);                \
     for (int64_t n = 0; n < cut->outside.fours; n++) memset(mask + cut->outside.four[n].to, 0, 4 * sizeof *mask);                  \
     for (int64_t n = 0; n < cut->outside.ones; n++) mask[cut->outside.one[n].to] = 0;                                              \
-    for (int64_t v = 0; v < width / 8; v++) {                                                                                      \
+    for (int64_t v = 0; v < eights; v++) {                                                                                         \
       inside[v] = AC_LOAD(u##bits##x8, mask + 8 * v);                                                                              \
       outside[v] = filling & ~inside[v];                                                                                           \
     }                                                                                                                              \
@@ -150,7 +151,7 @@ AC_DEFINE_GATHER_ROWS(16, 2)
     for (; rows > 0 && from - planes + offsets[rows - 1] + width > pixels; rows--)                                                 \
       ac_gather_rows##bytes(to + (rows - 1) * width, from, offsets + rows - 1, 1, width, fill, cut);                               \
     AC_SHORT for (int64_t i = 0; i < rows; i++, to += width)                                                                       \
-      AC_UNROLL for (int64_t v = 0; v < width / 8; v++)                                                                            \
+      AC_UNROLL for (int64_t v = 0; v < eights; v++)                                                                               \
         AC_STORE(u##bits##x8, to + 8 * v, (AC_LOAD(u##bits##x8, from + offsets[i] + 8 * v) & inside[v]) | outside[v]);             \
   }
 
