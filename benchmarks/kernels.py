@@ -2,9 +2,9 @@
 
     python benchmarks/kernels.py [--output results/benchmarks/kernels.json]
 
-Each number is the median over runs on one pinned core. The runs of a sparse kernel and of its dense competitor
-alternate, so that a change of clock or load touches both. Activations begin at multiples of 64 bytes, as in a network. On x86 the
-ratios say little about a phone: the machine differs.
+Each number is of one pinned core. A sparse kernel and its dense competitor take turns, so that a change of clock or load touches
+both. Noise only makes things slower: the median of the fastest turn counts, as for rows in docs/bench.md. Activations begin at
+multiples of 64 bytes, as in a network. On x86 the ratios say little about a phone: the machine differs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import idle
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,8 @@ from autocompress.kernels.toolchain import kernels_hash
 
 #: out channels, in channels, pixels: 1x1 layers as they occur in mobile networks, and one linear layer.
 SHAPES = ((64, 64, 3136), (128, 128, 784), (256, 256, 196), (960, 160, 49), (512, 512, 1))
+#: Samples in a turn, and the fewest turns.
+SAMPLES, FEWEST_TURNS = 5, 5
 SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 
 
@@ -67,21 +70,24 @@ def prepare(dtype: PackedDtype, structure: PackedStructure, shape: tuple[int, in
     return on_aligned(layer(packed, x8, (1, pixels), activation="relu", y=Quantization(1.0, -128)))
 
 
-def medians(calls: Sequence[Prepared], seconds: float) -> list[float]:
-    """Median microseconds of each call, run in turn."""
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
+def fastest(calls: Sequence[Prepared], seconds: float) -> list[float]:
+    """Microseconds of each call: they take turns of a few samples, and the median of a call's fastest turn counts."""
+    turns: list[list[list[float]]] = [[] for _ in calls]
+    repeats = [1] * len(calls)
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 5:
-        for call, own in zip(calls, times, strict=True):
+    while time.perf_counter() < end or len(turns[0]) < FEWEST_TURNS:
+        for number, call in enumerate(calls):
+            call()
+            turn = []
+            for _ in range(SAMPLES):
+                start = time.perf_counter()
+                for _ in range(repeats[number]):
+                    call()
+                turn.append((time.perf_counter() - start) / repeats[number] * 1e6)
+            turns[number].append(turn)
             # Short calls are run several times in a row, so that the clock's and Python's share stays small.
-            repeats = 1 if not own else max(1, int(200 / own[0]))
-            start = time.perf_counter()
-            for _ in range(repeats):
-                call()
-            own.append((time.perf_counter() - start) / repeats * 1e6)
-    return [statistics.median(own) for own in times]
+            repeats[number] = max(1, int(200 / min(turn)))
+    return [idle.fastest_round(own[1:]) for own in turns]
 
 
 def geometric_means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,14 +101,6 @@ def geometric_means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def machine() -> str:
-    """The CPU's name where the system tells it, and the system."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {platform.system()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, help="also write the numbers to this JSON file")
@@ -111,14 +109,14 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rows: list[dict[str, Any]] = []
-    print(machine())
+    print(f"{idle.cpu()}, {platform.system()}")
     for dtype, structure in KERNELS:
         if structure == "dense" or dtype not in ("fp32", "int8"):
             continue
         for shape in SHAPES:
             for sparsity in SPARSITIES:
                 calls = [prepare(dtype, "dense", shape, 0.0), prepare(dtype, structure, shape, sparsity)]
-                dense, sparse = medians(calls, arguments.seconds)
+                dense, sparse = fastest(calls, arguments.seconds)
                 rate = shape[0] * shape[1] * shape[2] / dense / 1e3
                 rows.append(
                     {
@@ -144,7 +142,7 @@ def main() -> None:
         )
     if arguments.output is not None:
         result = {
-            "machine": machine(),
+            "machine": f"{idle.cpu()}, {platform.system()}",
             "date": date.today().isoformat(),
             "kernels": kernels_hash(),
             "geometric_means": means,
