@@ -8,6 +8,7 @@ regression.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from ..spaces.plan import Plan
 from .problem import Problem
 from .solver import Floats
 
-#: Standard deviation of the coefficients around 1 before any loss is known.
-PRIOR_SPREAD = 0.7
+#: Standard deviations of the coefficients around 1 that are thought of, the one before any loss is known first.
+SPREADS = (0.7, 0.35, 0.15)
 #: What a difference of losses is uncertain by: this share of the differences that the table adds up, and of the loss itself.
 CHANGE_NOISE, LOSS_NOISE = 0.3, 0.01
 #: Earlier Plans of least loss among which the nearest one is sought.
@@ -93,8 +94,7 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]], nearest: Ne
         nearest: what it found in earlier histories is used again.
     """
     layers = tuple(layer.name for layer in problem.space.layers)
-    precision = np.eye(len(layers)) / PRIOR_SPREAD**2
-    pull = np.zeros(len(layers))
+    weight, pull = np.zeros((len(layers), len(layers))), np.zeros(len(layers))
     common = 1.0
     if history:
         rows = np.array([problem.errors_of(plan) for plan, _ in history])
@@ -108,9 +108,18 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]], nearest: Ne
         differences = (losses[1:] - losses[others]) / common
         noise = CHANGE_NOISE * distances + LOSS_NOISE * losses[others] / common + 1e-12
         scaled = changes / noise[:, None]
-        precision += scaled.T @ scaled
+        weight = scaled.T @ scaled
         pull = scaled.T @ ((differences - changes.sum(1)) / noise)
-    lower = np.linalg.cholesky(precision)
-    mean: Floats = np.asarray(1.0 + np.linalg.solve(precision, pull), np.float64)
+    # How far the table is to be trusted shows in how well it told the losses: the likeliest spread (empirical Bayes).
+    _, lower, deviation = max((_posterior(weight, pull, spread) for spread in SPREADS), key=lambda one: round(one[0], 6))
+    mean: Floats = np.asarray(1.0 + deviation, np.float64)
     spread: Floats = np.linalg.inv(lower).T
     return Beliefs(layers, mean, spread, common)
+
+
+def _posterior(weight: Floats, pull: Floats, spread: float) -> tuple[float, Floats, Floats]:
+    """With that spread: how likely the losses are, a logarithm but for a constant; the precision's Cholesky factor; the mean."""
+    lower = np.linalg.cholesky(weight + np.eye(len(pull)) / spread**2)
+    mean = np.linalg.solve(lower.T, np.linalg.solve(lower, pull))
+    likely = 0.5 * float(pull @ mean) - float(np.log(np.diag(lower)).sum()) - len(pull) * math.log(spread)
+    return likely, lower, mean

@@ -200,12 +200,13 @@ def run_trials(
     # A sampler that proposes from the seed and the finished trials alone is made once: it remembers what it has worked out.
     once = make_sampler(sampler, problem, budget_ms, seed) if sampler == "ours" or sampler in RIVALS else None
     parameters = Parameters(problem.space)
-    best = math.inf
+    best, looked_at = math.inf, set[int]()
     while True:
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         for done in finished:
-            if all(value <= 0 for value in done.constraints.values()):
+            if done.number not in looked_at and all(value <= 0 for value in done.constraints.values()):
                 best = min(best, done.values[0])
+            looked_at.add(done.number)
         progress(len(finished), trials, f"best loss {best:.4g}" if math.isfinite(best) else "")
         if len(finished) >= trials or time.monotonic() >= end:
             return

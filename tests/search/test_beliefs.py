@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autocompress.search.beliefs import LEAST, MOST, PRIOR_SPREAD, Nearest, believe
+from autocompress.search.beliefs import LEAST, MOST, SPREADS, Nearest, believe
 from autocompress.search.problem import Problem
 from autocompress.spaces.plan import Plan
 
@@ -31,7 +31,7 @@ def test_without_losses_every_coefficient_is_one(tiny_problem: Problem) -> None:
     beliefs = believe(tiny_problem, [])
     assert set(beliefs.expected().values()) == {1.0} and beliefs.common == 1.0
     drawn = np.array([list(beliefs.draw(np.random.default_rng(seed)).values()) for seed in range(200)])
-    assert drawn.std() == pytest.approx(PRIOR_SPREAD, rel=0.2)
+    assert drawn.std() == pytest.approx(SPREADS[0], rel=0.2)
 
 
 def test_coefficients_are_learned_from_plans_that_differ_little(tiny_problem: Problem, factors: dict[str, float]) -> None:
@@ -65,3 +65,10 @@ def test_what_was_compared_before_changes_nothing(tiny_problem: Problem, factors
     for seen in (history[:1], history[:20], history[:45], history[:30], [*history[:10], *history[12:40], history[10]], history):
         remembered, anew = believe(tiny_problem, seen, nearest), believe(tiny_problem, seen)
         assert np.array_equal(remembered.mean, anew.mean) and np.array_equal(remembered.spread, anew.spread)
+
+
+def test_a_table_that_tells_the_losses_is_trusted(tiny_problem: Problem, factors: dict[str, float]) -> None:
+    right = dict.fromkeys(factors, 1.0)
+    trusted, doubted = (believe(tiny_problem, swaps(tiny_problem, each, 60)) for each in (right, factors))
+    spreads = [np.sqrt(np.square(beliefs.spread).sum(1)).max() for beliefs in (trusted, doubted)]
+    assert spreads[0] <= min(SPREADS) + 1e-9 < spreads[1]
