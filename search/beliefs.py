@@ -113,13 +113,13 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]], nearest: Ne
     # How far the table is to be trusted shows in how well it told the losses: the likeliest spread (empirical Bayes).
     _, lower, deviation = max((_posterior(weight, pull, spread) for spread in SPREADS), key=lambda one: round(one[0], 6))
     mean: Floats = np.asarray(1.0 + deviation, np.float64)
-    spread: Floats = np.linalg.inv(lower).T
+    spread: Floats = np.asarray(np.linalg.inv(lower).T, np.float64)
     return Beliefs(layers, mean, spread, common)
 
 
 def _posterior(weight: Floats, pull: Floats, spread: float) -> tuple[float, Floats, Floats]:
     """With that spread: how likely the losses are, a logarithm but for a constant; the precision's Cholesky factor; the mean."""
-    lower = np.linalg.cholesky(weight + np.eye(len(pull)) / spread**2)
-    mean = np.linalg.solve(lower.T, np.linalg.solve(lower, pull))
+    lower: Floats = np.asarray(np.linalg.cholesky(weight + np.eye(len(pull)) / spread**2), np.float64)
+    mean: Floats = np.asarray(np.linalg.solve(lower.T, np.linalg.solve(lower, pull)), np.float64)
     likely = 0.5 * float(pull @ mean) - float(np.log(np.diag(lower)).sum()) - len(pull) * math.log(spread)
     return likely, lower, mean
