@@ -3,8 +3,8 @@
 The table's rows were measured one Layer at a time around the dense network; in a compressed one a Layer matters more or less
 than that. A coefficient for each row says how much. Plans that differ in few Layers tell the most of these, since most of what
 is not additive is the same in both: so every Plan is compared with the one before it that is nearest, in a Bayesian linear
-regression. How far coefficients are from 1 at all is what makes the losses likeliest (empirical Bayes): near the dense network the
-table tells nearly all, in a network that lost most of itself little.
+regression. How far coefficients are from 1 at all is what makes the losses likeliest (empirical Bayes): near the dense network
+the table tells nearly all, in a network that lost most of itself little.
 """
 
 from __future__ import annotations
