@@ -46,7 +46,7 @@ class PlanEvaluator:
         quantizers: Mapping[str, Quantizer],
         samples: torch.Tensor,
         correcting: torch.Tensor,
-        prefix_bytes: int = 500_000_000,
+        prefix_bytes: int = 650_000_000,
     ) -> None:
         self.network = network
         self.groups = tuple(groups)
