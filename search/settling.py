@@ -136,9 +136,9 @@ class Settling:
         weights = np.array([coefficients[layer] for layer in plan])
         asked = budget
         for round_ in range(ROUNDS):
-            cost = self._cost(plan)
-            if cost.ms <= budget.ms and cost.size <= budget.size:
+            if self.fits(plan, budget):
                 return self._filled(plan, moves, weights, budget, free & _drawn(plan, rng))
+            cost = self._cost(plan)
             if round_:
                 # Changes of type together convert other tensors than each alone: what was then over is asked for beforehand.
                 asked = Limits(asked.ms - max(0.0, cost.ms - budget.ms), asked.size - max(0.0, cost.size - budget.size))

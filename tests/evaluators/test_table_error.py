@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -19,18 +17,15 @@ from autocompress.kernels.remote import StepTiming
 from autocompress.kernels.table import LatencyTable
 from autocompress.kernels.targets import load_target
 
+from ..scripts import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(4)
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("table_error", ROOT / "benchmarks" / "table_error.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["table_error"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("table_error")
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "fashion-mnist-resnet"])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,19 +13,12 @@ from autocompress.kernels.core_model import _row_tile_cycles
 from autocompress.kernels.targets import load_target
 from autocompress.kernels.toolchain import OPTIONS, kernels_hash
 
+from ..scripts import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("arm_cycles", ROOT / "benchmarks" / "arm_cycles.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-arm_cycles = load_script()
+arm_cycles = load_script("arm_cycles")
 RESULT: dict[str, Any] = json.loads(arm_cycles.RESULT.read_text(encoding="utf-8"))
 ROWS: list[dict[str, Any]] = RESULT["rows"]
 CHIPS = {chip.name: chip for chip in arm_cycles.CHIPS}

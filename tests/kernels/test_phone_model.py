@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from autocompress.kernels.core_model import FITTED_X86, op_time_us
 from autocompress.kernels.table import MeasuredRows
 
+from ..scripts import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("phone_model", ROOT / "benchmarks" / "phone_model.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["phone_model"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phone_model = load_script()
+phone_model = load_script("phone_model")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import struct
 import subprocess
@@ -13,7 +12,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,22 +27,14 @@ from autocompress.kernels.program import Program
 from autocompress.kernels.runtime import Model
 from autocompress.kernels.toolchain import SOURCES, build
 
+from ..scripts import load_script
 from .programs import Builder, inputs, integer_program, random_program, reference, small_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 AC_OK, AC_ERROR_ARGUMENT = 0, 7
 
 
-def load_fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmarks" / "fuzz.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzz = load_fuzz()
+fuzz = load_script("fuzz")
 
 
 @pytest.fixture
