@@ -3,12 +3,14 @@
     python benchmarks/arm_cycles.py [--show KERNEL] [--write]
 
 Every matrix and depthwise kernel is compiled for Cortex-X1, Cortex-A78 and Cortex-A55 with the options of kernels/toolchain.py.
-The innermost loop of its widest tile is found in the assembly; of float depthwise kernels that is all of a tile of 4 rows of
+Variants with SMMLA (I8MM) are compiled for Cortex-X3, and for Cortex-A715 in the build for all Armv8.2 cores.
+The innermost loop of the widest tile is found in the assembly; of float depthwise kernels that is all of a tile of 4 rows of
 outputs, with its end and its stores, for a window of 3x3 and stride 1. Then
   - the MACs of an iteration are counted from its multiply instructions;
   - `allowed` is what the busiest port leaves possible if nothing ever waited (PORTS, or the issue rules of the Cortex-A55);
   - `cycles` are those of llvm-mca: LLVM has no model of X1 and A78, so neoverse-v1 stands for the X1, whose pipes it shares, and
-    neoverse-n1, which has one load pipe fewer, bounds the A78 from below. LLVM's Cortex-A55 issues two 128-bit FMLA a cycle,
+    neoverse-n1, which has one load pipe fewer, bounds the A78 from below; neoverse-v2 stands for the X3, neoverse-n2 for the
+    A715, which has two SIMD pipes, too. LLVM's Cortex-A55 issues two 128-bit FMLA a cycle,
     which that core does not; its cycles come from the in-order model here, and LLVM's are kept beside them.
 With --write the result goes to results/benchmarks/arm_cycles.json, which belongs to the repository:
 tests/kernels/test_arm_cycles.py fails when the kernels have changed since.
@@ -43,7 +45,7 @@ from rich.table import Table
 
 from autocompress.errors import UserError
 from autocompress.files import write_json
-from autocompress.kernels.toolchain import OPTIONS, SOURCES, kernels_hash
+from autocompress.kernels.toolchain import GENERIC_ARM, OPTIONS, SOURCES, kernels_hash
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "arm_cycles.json"
 MCA = "llvm-mca-19"
@@ -58,6 +60,7 @@ class Kernel:
         sums: registers of sums that an iteration adds to; 0 where it is a whole tile, from first products to stored outputs.
         multiplies: of a whole tile: multiply instructions, those of the scales among them.
         macs: of a whole tile: products of weights and inputs, without taps that only fill a register.
+        i8mm: the loop is that of the variant with SMMLA.
     """
 
     source: str
@@ -66,10 +69,12 @@ class Kernel:
     sums: int
     multiplies: int = 0
     macs: int = 0
+    i8mm: bool = False
 
 
 KERNELS = (
     Kernel("f32_dense", "fp32", "dense", 16),
+    Kernel("f32_winograd", "fp32", "dense", 16),
     Kernel("f32_block4x1", "fp32", "block4x1", 16),
     Kernel("f32_unstructured", "fp32", "unstructured", 8),
     Kernel("f16_dense", "fp16", "dense", 16),
@@ -82,6 +87,13 @@ KERNELS = (
     Kernel("f32_depthwise", "fp32", "depthwise", 0, 4 * 9),
     Kernel("f16_depthwise", "fp16", "depthwise", 0, 4 * 9),
     Kernel("s8_depthwise", "int8", "depthwise", 0, 3 * 8 + 8, 9 * 32),
+)
+
+
+#: Variants for cores with I8MM: 4 rows x 24 pixels, and 4 x 16.
+I8MM_KERNELS = (
+    Kernel("s8_dense", "int8", "dense", 24, i8mm=True),
+    Kernel("s8_block4x4", "int8", "block4x4", 16, i8mm=True),
 )
 
 
@@ -100,14 +112,27 @@ CHIPS = (
     Chip("cortex-a78", "cortex_a78", "neoverse-n1", False),
     Chip("cortex-a55", "cortex_a55", "cortex-a55", True),
 )
+#: Cores with I8MM. The build for all Armv8.2 cores knows nothing of it: only the variants' functions do.
+I8MM_CHIPS = (
+    Chip("cortex-x3", "cortex_x3", "neoverse-v2", False),
+    Chip("cortex-a715", GENERIC_ARM, "neoverse-n2", False),
+)
+#: The rows of the table.
+PAIRS = (
+    *((kernel, chip) for kernel in KERNELS for chip in CHIPS),
+    *((kernel, chip) for kernel in I8MM_KERNELS for chip in I8MM_CHIPS),
+)
 
 #: How much each port of the cores that issue out of order does in a cycle. `dispatch` counts instructions; `vector` every SIMD
 #: instruction; integer multiplies and shifts run on some of the vector pipes only; `load` counts registers of 16 bytes. Pipes are
-#: those of LLVM's models, neoverse-v1 for the X1 and neoverse-n1 for the A78 (a bound: it has one load pipe fewer). Dispatch:
-#: Arm's disclosures of X1 (8) and A78 (6), as AnandTech reports them.
+#: those of LLVM's models, neoverse-v1 for the X1, neoverse-n1 for the A78 (a bound: it has one load pipe fewer), neoverse-v2 for
+#: the X3, neoverse-n2 for the A715. Dispatch: Arm's disclosures of X1 (8), A78 (6), A710 (5), as AnandTech reports them; the X3's
+#: is taken as the X1's, the A715's as the A710's.
 PORTS: dict[str, dict[str, float]] = {
     "cortex-x1": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "store": 2, "integer": 4, "branch": 2, "dispatch": 8},
     "cortex-a78": {"vector": 2, "multiply": 0.5, "shift": 1, "load": 2, "store": 2, "integer": 3, "branch": 1, "dispatch": 6},
+    "cortex-x3": {"vector": 4, "multiply": 2, "shift": 2, "load": 3, "store": 2, "integer": 6, "branch": 2, "dispatch": 8},
+    "cortex-a715": {"vector": 2, "multiply": 1, "shift": 1, "load": 3, "store": 2, "integer": 4, "branch": 2, "dispatch": 5},
 }
 #: The same of the Cortex-A55, which issues two instructions a cycle in order; see _in_order_ports.
 IN_ORDER_PORTS: dict[str, float] = {"issue": 2, "vector": 1, "load": 1}
@@ -120,11 +145,11 @@ LATENCIES = {
 
 #: What an instruction is, by its mnemonic; of those that exist in both, the vector and the integer form.
 VECTOR = {
-    **dict.fromkeys(("fmla", "sdot"), "fma"),
+    **dict.fromkeys(("fmla", "sdot", "smmla"), "fma"),
     **dict.fromkeys(("mul", "mla"), "multiply"),
     **dict.fromkeys(("sshll", "sshll2"), "shift"),
     **dict.fromkeys(("saddw", "saddw2"), "widen"),
-    **dict.fromkeys(("mov", "dup", "ins", "tbl", "uzp1", "bif", "bit", "bsl"), "move"),
+    **dict.fromkeys(("mov", "dup", "ins", "tbl", "uzp1", "zip1", "zip2", "bif", "bit", "bsl"), "move"),
     **dict.fromkeys(("fadd", "fmax", "fmin", "fcmgt"), "real"),
     **dict.fromkeys(("add",), "add"),
 }
@@ -187,9 +212,9 @@ def parse(line: str) -> Instruction:
     vector = operands and operands[0].startswith("v")
     if vector and mnemonic in VECTOR:
         kind = VECTOR[mnemonic]
-        adds = mnemonic in ("fmla", "sdot", "mla", "bif", "bit", "bsl") or "[" in operands[0]
+        adds = mnemonic in ("fmla", "sdot", "smmla", "mla", "bif", "bit", "bsl") or "[" in operands[0]
         reads = frozenset().union(*registers[1:], registers[0] if adds else frozenset())
-        macs = LANES[operands[1].split(".")[1]] if kind in ("fma", "multiply") else 0
+        macs = LANES[operands[1].split(".")[1]] * (2 if mnemonic == "smmla" else 1) if kind in ("fma", "multiply") else 0
         return Instruction(text, kind, registers[0], reads, macs, ())
     if not vector and mnemonic in INTEGER:
         flags = frozenset({"flags"})
@@ -286,9 +311,9 @@ def _back_edges(successors: dict[str, list[str]]) -> list[tuple[str, str]]:
     return edges
 
 
-ADDING = re.compile(r"(fmla|sdot|saddw2?)\s+v(\d+)\.\w+,\s*v(\d+)")
+ADDING = re.compile(r"(fmla|sdot|smmla|saddw2?)\s+v(\d+)\.\w+,\s*v(\d+)")
 WRITING = re.compile(r"(\w+)\s+(?:\{\s*)?[vqdsh](\d+)")
-MULTIPLYING = re.compile(r"(fmla|sdot|mla|mul)\s+v\d")
+MULTIPLYING = re.compile(r"(fmla|sdot|smmla|mla|mul)\s+v\d")
 
 
 def sums_of(lines: Iterable[str]) -> int:
@@ -322,7 +347,11 @@ def main_loop(assembly: str, kernel: Kernel) -> list[Instruction]:
         UserError: there is none, as when the compiler keeps sums in memory, or it has instructions that the tables lack.
     """
     loops = [
-        lines for lines in inner_loops(assembly) if sums_of(lines) == kernel.sums and kernel.multiplies in (0, products_of(lines))
+        lines
+        for lines in inner_loops(assembly)
+        if sums_of(lines) == kernel.sums
+        and kernel.multiplies in (0, products_of(lines))
+        and kernel.i8mm == any(line.startswith("smmla") for line in lines)
     ]
     if not loops:
         wanted = f"{kernel.multiplies} multiplications" if kernel.multiplies else f"{kernel.sums} registers of sums"
@@ -544,11 +573,13 @@ def table(rows: Iterable[dict[str, Any]]) -> Table:
 
 def markdown(rows: Iterable[dict[str, Any]]) -> str:
     """MAC per cycle and shares as docs/kernels.md shows them."""
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        cells.setdefault(row["kernel"], {})[row["core"]] = f"{row['macs_per_cycle']:.1f} ({100 * row['share']:.0f} %)"
+    cells = {(row["kernel"], row["core"]): f"{row['macs_per_cycle']:.1f} ({100 * row['share']:.0f} %)" for row in rows}
     lines = ["| kernel | Cortex-X1 | Cortex-A78, at least | Cortex-A55 |", "|---|---|---|---|"]
-    lines += [f"| `{kernel}` | {' | '.join(own[chip.name] for chip in CHIPS)} |" for kernel, own in cells.items()]
+    lines += [f"| `{kernel.source}` | {' | '.join(cells[kernel.source, chip.name] for chip in CHIPS)} |" for kernel in KERNELS]
+    lines += ["", "| with I8MM | Cortex-X3 | Cortex-A715 |", "|---|---|---|"]
+    lines += [
+        f"| `{kernel.source}` | {' | '.join(cells[kernel.source, chip.name] for chip in I8MM_CHIPS)} |" for kernel in I8MM_KERNELS
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -573,10 +604,9 @@ def main() -> None:
     arguments = parser.parse_args()
     version = mca_version()
     rows = []
-    for kernel in KERNELS:
-        for chip in CHIPS:
-            loop = main_loop(compile_to_assembly(kernel, chip), kernel)
-            rows.append(analyse(kernel, chip, loop, mca_cycles(loop, chip)))
+    for kernel, chip in PAIRS:
+        loop = main_loop(compile_to_assembly(kernel, chip), kernel)
+        rows.append(analyse(kernel, chip, loop, mca_cycles(loop, chip)))
     console = Console(width=None if sys.stdout.isatty() else 140)
     for row in rows:
         if row["kernel"] == arguments.show:

@@ -20,16 +20,7 @@ from typing import Any
 
 import torch
 
-from autocompress.api import (
-    BATCH,
-    CORRECTING_SAMPLES,
-    Profile,
-    find_quantizers,
-    profile,
-    reordered,
-    split_calibration,
-    split_samples,
-)
+from autocompress.api import Profile, find_quantizers, profile, reordered
 from autocompress.compressors.database import LayerDatabase
 from autocompress.compressors.distillation import response_loss
 from autocompress.compressors.input_statistics import collect
@@ -38,12 +29,21 @@ from autocompress.evaluators.loss import divergence, memory_format, outputs
 from autocompress.evaluators.recovery import Recovery
 from autocompress.files import write_json
 from autocompress.kernels.targets import load_target
+from autocompress.samples import (
+    BATCH,
+    CORRECTING,
+    calibration_inputs,
+    inputs_for,
+    split_calibration,
+    split_samples,
+    split_scoring,
+)
 from autocompress.settings import SearchSettings
 from autocompress.spaces.layers import Layer
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 from autocompress.tasks.loader import load_task
-from autocompress.tasks.task import Task, evaluation_data, input_batches
+from autocompress.tasks.task import Task, evaluation_data
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "channel_order.json"
 OPTIONS = (
@@ -67,8 +67,7 @@ def uniform(found: Profile, option: Option) -> Plan:
 
 def measure(task: Task, found: Profile, settings: SearchSettings, cache: Path) -> list[dict[str, Any]]:
     """Errors and losses of every Option, for the order that `found` has."""
-    calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
-    reconstruction, scoring = split_calibration(calibration)
+    reconstruction, scoring = split_calibration(calibration_inputs(task, found.network))
     batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(reconstruction, BATCH)]
 
     def statistics(layers: Sequence[Layer]) -> Any:
@@ -78,8 +77,8 @@ def measure(task: Task, found: Profile, settings: SearchSettings, cache: Path) -
     wanted = {layer.name: tuple({plan[layer.name] for plan in plans.values()}) for layer in found.layers}
     database = LayerDatabase.build(cache, found.network, found.layers, found.space.groups, wanted, statistics, "")
     quantizers = find_quantizers(found.network, batches[:2])
-    samples = split_samples(scoring, settings.search_samples)[0]
-    correcting = split_samples(reconstruction, CORRECTING_SAMPLES)[0]
+    samples = split_scoring(scoring, found.network, settings.search_samples)[0]
+    correcting = split_samples(reconstruction, inputs_for(found.network, *CORRECTING))[0]
     evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, samples, correcting, prefix_bytes=0)
     recovered = Recovery(evaluator, torch.cat([correcting, samples]))
     inputs = evaluation_data(task)[0]

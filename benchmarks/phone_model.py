@@ -7,7 +7,8 @@ FOLDER holds tables of published latencies:
   pixel6_int8.csv: five int8 networks on the Cortex-X1 of a Pixel 6 (MobileNetV4, arXiv:2404.10518, table 6: TFLite with XNNPACK,
       pinned to the fastest core). Three constants are fitted on them; the error is that of each network left out of its own fit.
       One of them is about the depthwise kernels of that runtime, not ours: see network_ms.
-      The same networks on the Cortex-X3 of a Galaxy S23 are a check, never fitted.
+      The same networks on the Cortex-X3 of a Galaxy S23 are a check, never fitted: as a core without I8MM, like the Pixel 6's,
+      and with it. Whether that build of XNNPACK used I8MM is not known.
   ncnn_benchmark.csv, xnnpack_tflite_float.csv: other cores and data types, a check of how far the constants carry.
   layers_tophub_arm_cpu.csv, layers_tflite_mobilenetv2_pixel_issue23131.csv, blocks_proxyless_ofa_lut.csv,
       mobilenet_v2v3_pixel123.csv: layers, blocks and networks of other runtimes: are they in the model's order? One table is not,
@@ -304,13 +305,14 @@ PROVENANCE_X86 = "constants fitted on kernels measured on an AMD Zen 3"
 def network_ms(ops: Ops, bits: int, core: Core, constants: Calibration, sparsity: float = 0.0) -> float:
     """Milliseconds of a published network; `sparsity` goes to the 1x1 convolutions, unstructured.
 
-    Depthwise kernels of those runtimes load an input for each product and widen int8, as ours do for unusual windows.
+    Depthwise kernels of those runtimes load an input for each product and widen int8, as ours do for unusual windows; their fp32
+    windows of 3x3 are multiplied directly.
     """
     total = 0.0
     for op in ops:
         sparse = sparsity > 0.0 and op.op == "conv" and op.kernel == (1, 1)
         structure, share = ("unstructured", sparsity) if sparse else ("dense", 0.0)
-        total += op_time_us(op, structure, share, bits, core, constants, plain_depthwise=True)
+        total += op_time_us(op, structure, share, bits, core, constants, published=True)
     return total / 1e3
 
 
@@ -485,7 +487,7 @@ def orders(folder: Path, constants: Calibration) -> dict[str, dict[str, float]]:
         outputs, sizes = size[2], (size[0], size[1], size[3], size[4])
         groups = inputs if kind == "depthwise" else 1
         geometry = Geometry(kind, inputs, outputs, *sizes, (kh, kw), (stride, stride), groups=groups)
-        time = op_time_us(geometry, "dense", 0.0, 32, known[core[0]], constants, plain_depthwise=True)
+        time = op_time_us(geometry, "dense", 0.0, 32, known[core[0]], constants, published=True)
         found[f"TopHub layers, {row['device']}"].append((time, float(row["latency_ms"])))
     for name, latency in read(folder / "layers_tflite_mobilenetv2_pixel_issue23131.csv", "Pixel").items():
         found["MobileNetV2's layers, TFLite, Pixel 1"].append((network_ms(profiled(name), 32, a72, constants), latency))
@@ -851,7 +853,11 @@ def evaluate(folder: Path, write: bool) -> None:
     constants = fit([NETWORKS[name]() for name in published], list(published.values()), x1)
     pixel6 = left_out(published, x1)
     x3 = load_target("galaxy-s23").core("X3")
-    s23 = [score(n, ms, network_ms(NETWORKS[n](), 8, x3, constants)) for n, ms in read(folder / "pixel6_int8.csv", "S23").items()]
+    without = dataclasses.replace(x3, features=tuple(name for name in x3.features if name != "i8mm"))
+    s23, s23_i8mm = (
+        [score(n, ms, network_ms(NETWORKS[n](), 8, core, constants)) for n, ms in read(folder / "pixel6_int8.csv", "S23").items()]
+        for core in (without, x3)
+    )
     sparse = sparse_networks(folder / "fast_sparse_convnets_sd835.csv", constants)
     sparse_twice = sparse_networks(folder / "fast_sparse_convnets_sd835.csv", constants, loads=1.0)
     ratios = sparse_ratios(folder, constants)
@@ -869,6 +875,7 @@ def evaluate(folder: Path, write: bool) -> None:
         core=x1.model,
         spread=rounded(spread([*pixel6, *s23])),
         spread_elsewhere=rounded(spread([*s23, *others])),
+        spread_i8mm=rounded(spread(s23_i8mm)),
         spread_sparse=rounded(sqrt(statistics.fmean(error**2 for error in sparse_errors))),
         spread_row=rounded(row_spread),
         provenance=PROVENANCE,
@@ -881,6 +888,7 @@ def evaluate(folder: Path, write: bool) -> None:
         core=str(HOST["model"]),
         spread=rounded(sqrt(statistics.fmean(bias**2 for bias in kernel_biases))),
         spread_elsewhere=rounded(row_spread),
+        spread_i8mm=rounded(row_spread),
         spread_sparse=rounded(sqrt(statistics.fmean(error**2 for error in biases.values()))),
         spread_row=rounded(row_spread),
         provenance=PROVENANCE_X86,
@@ -893,7 +901,8 @@ def evaluate(folder: Path, write: bool) -> None:
     seconds = table_seconds()
 
     show("Pixel 6, Cortex-X1, int8: each network left out of the fit", pixel6)
-    show("Galaxy S23, Cortex-X3, int8: constants of the Pixel 6", s23)
+    show("Galaxy S23, Cortex-X3 without I8MM, int8: constants of the Pixel 6", s23)
+    show("The same with I8MM", s23_i8mm)
     show("Other cores, runtimes and data types: constants of the Pixel 6", others)
     show("Snapdragon 835, Cortex-A73, sparse fp32: constants of the Pixel 6", sparse)
     show("The same if the A73 loads 16 bytes a cycle, not 8 (undocumented)", sparse_twice)
@@ -932,6 +941,7 @@ def evaluate(folder: Path, write: bool) -> None:
             "priors": {name: {"centre": centre, "log_sd": width} for name, (centre, width) in PRIORS.items()},
             "pixel6_left_one_out": {**summary(pixel6), "networks": pixel6},
             "galaxy_s23_check": {**summary(s23), "networks": s23},
+            "galaxy_s23_check_with_i8mm": {**summary(s23_i8mm), "networks": s23_i8mm},
             "other_cores_check": {**summary(others), "networks": others},
             "sparse_check": {**summary(sparse), "networks": sparse},
             "sparse_check_with_twice_the_loads": {**summary(sparse_twice), "networks": sparse_twice},

@@ -22,6 +22,7 @@ import numpy as np
 
 from autocompress.api import feasible_budget, profile
 from autocompress.evaluators.error_table import ErrorTable
+from autocompress.evaluators.score import Score
 from autocompress.files import write_json
 from autocompress.kernels.targets import load_target
 from autocompress.search.baselines import baselines
@@ -71,9 +72,10 @@ def overhead(problem: Problem, sampler: str, budget_ms: float, trials: int) -> d
     quadratic = Quadratic(problem, np.random.default_rng(1))
     marks: list[float] = []
 
-    def loss(plan: Plan) -> float:
+    def score(plan: Plan, rival: Score | None) -> Score:
         marks.append(time.perf_counter())
-        return quadratic.loss(plan)
+        loss = quadratic.loss(plan)
+        return Score(loss, loss, 1, 1)
 
     plans = baselines(problem, budget_ms)
     parameters = Parameters(problem.space)
@@ -81,7 +83,7 @@ def overhead(problem: Problem, sampler: str, budget_ms: float, trials: int) -> d
         study = open_study(open_journal(Path(folder) / "study.journal"), "overhead", {}, 0)
         enqueue_baselines(study, {name: parameters.of(plan) for name, plan in plans.items()})
         begin = time.perf_counter()
-        run_trials(study, problem, loss, sampler, budget_ms, trials, None, 0, lambda done, total, what: None)
+        run_trials(study, problem, score, sampler, budget_ms, trials, None, 0, lambda done, total, what: None)
         seconds = time.perf_counter() - begin
     between = np.diff(marks)[len(plans) :].tolist()
     return {

@@ -52,16 +52,14 @@ def dense_moments(dense: Candidate, x: torch.Tensor) -> dict[str, Moments]:
 
 @dataclass
 class StatisticsCorrection:
-    """A `Correct` function that restores dense moments on the first inputs of the batch it sees, and remembers how.
+    """A `Correct` function that restores dense moments on the inputs it sees, and remembers how.
 
     Attributes:
         dense: moments of the dense network on these inputs, for the channels which the Candidate still has.
-        inputs: how many of the first inputs these are.
         gains, shifts: what has been found for each Layer; output' = gain * output + shift in real numbers.
     """
 
     dense: Mapping[str, Moments]
-    inputs: int
     gains: dict[str, torch.Tensor] = field(default_factory=dict)
     shifts: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -72,13 +70,14 @@ class StatisticsCorrection:
         target = self.dense[op.name]
         wanted_mean, wanted_variance = target.mean / scale, target.variance / scale**2
         epsilon = max(DAMPING * float(wanted_variance.median()), 1e-12)
-        mean, variance = torch.batch_norm_update_stats(_positions(op, output[: self.inputs]), None, None, 0.0)
+        positions = _positions(op, output)
+        mean, variance = torch.batch_norm_update_stats(positions, None, None, 0.0)
         # Damped on both sides: what compression left alone is left alone here too.
         wanted_std = (wanted_variance + epsilon).sqrt()
         gain = wanted_std * (variance + epsilon).rsqrt()
         self.gains[op.name] = gain
         self.shifts[op.name] = (wanted_mean - gain * mean) * scale
-        positions, nothing = _positions(op, output), output.new_empty(0)
+        nothing = output.new_empty(0)
         torch.native_batch_norm(
             positions, wanted_std, wanted_mean, mean, variance, False, 0.0, epsilon, out=(positions, nothing, nothing)
         )

@@ -24,6 +24,7 @@ from ..compressors.exact import adaptive_windows, regular
 from ..compressors.quantization import Quantizer, codes
 from ..kernels.arithmetic import quantise
 from ..kernels.calls import TYPES, Call, Quantization, TypeName, convert, elementwise, gather, layer, pool
+from ..kernels.geometry import Geometry, takes_winograd
 from ..kernels.packing import (
     KERNELS,
     QUAD,
@@ -34,6 +35,7 @@ from ..kernels.packing import (
     pack_float,
     pack_integer,
     pack_quads,
+    pack_winograd,
 )
 from ..kernels.program import Place, Program, Step, Tensor
 from ..spaces.datatypes import DataType, output_type
@@ -335,7 +337,9 @@ def _activation(activation: Activation) -> dict[str, Any]:
     return {"activation": activation.name, "constants": activation.constants}
 
 
-def _pack(lowering: _Lowering, op: Op, weight: torch.Tensor, x: _Planes, groups: int = 1) -> Packed:
+def _pack(
+    lowering: _Lowering, op: Op, weight: torch.Tensor, x: _Planes, groups: int = 1, geometry: Geometry | None = None
+) -> Packed:
     """The weights of a Layer as its Option says; `weight` has the shape that the kernel sees."""
     candidate = lowering.candidate
     option = candidate.plan[op.name]
@@ -347,6 +351,8 @@ def _pack(lowering: _Lowering, op: Op, weight: torch.Tensor, x: _Planes, groups:
         dtype = _FLOATS[option.bits]
         if depthwise:
             return pack_depthwise_float(weight[:, 0].numpy(), bias, dtype)
+        if (structure, dtype) == ("dense", "fp32") and geometry is not None and takes_winograd(geometry):
+            return pack_winograd(weight.numpy(), bias)
         return pack_float(weight.numpy(), bias, structure, dtype, groups)
     scale = candidate.scales[op.name]
     integers = codes(weight, scale.view(-1, *[1] * (weight.dim() - 1)), option.bits).numpy().astype(np.int64)
@@ -358,10 +364,14 @@ def _pack(lowering: _Lowering, op: Op, weight: torch.Tensor, x: _Planes, groups:
 
 def _conv2d(lowering: _Lowering, op: Op) -> None:
     x = lowering.planes(op.inputs[0], lowering.type(op), 0)
+    weight = lowering.candidate.network.tensors[f"{op.name}.weight"]
     a = op.attributes
-    packed = _pack(lowering, op, lowering.candidate.network.tensors[f"{op.name}.weight"], x, a["groups"])
-    size = lowering.shape(op.inputs[0])[1:]
-    lowering.layer(op, x, packed, (size[0], size[1]), 0, stride=a["stride"], dilation=a["dilation"], padding=tuple(a["padding"]))
+    kernel, stride, dilation, groups = (weight.shape[2], weight.shape[3]), a["stride"], a["dilation"], a["groups"]
+    columns, height, width = lowering.shape(op.inputs[0])
+    rows, out_height, out_width = lowering.shape(op.name)
+    geometry = Geometry("conv", columns, rows, height, width, out_height, out_width, kernel, stride, dilation, groups)
+    packed = _pack(lowering, op, weight, x, groups, geometry)
+    lowering.layer(op, x, packed, (height, width), 0, stride=stride, dilation=dilation, padding=tuple(a["padding"]))
 
 
 def _linear(lowering: _Lowering, op: Op) -> None:

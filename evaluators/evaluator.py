@@ -11,7 +11,7 @@ import torch
 from ..compressors.candidate import Candidate
 from ..compressors.database import LayerDatabase
 from ..compressors.quantization import Quantizer
-from ..compressors.recovery import Moments, StatisticsCorrection, dense_moments
+from ..compressors.recovery import Moments, StatisticsCorrection, dense_moments, fold
 from ..spaces.groups import Group
 from ..spaces.layers import find_layers
 from ..spaces.network import INPUT, Network
@@ -19,21 +19,36 @@ from ..spaces.option import Option
 from ..spaces.plan import Plan
 from ..spaces.remove_channels import remove_channels
 from .loss import divergence, memory_format, outputs
-from .prefix_cache import PrefixCache
+from .prefix_cache import Cut, PrefixCache
+from .score import Score
+
+#: One of so many samples is among the first ones.
+FIRST = 4
+
+
+def first_samples(count: int) -> int:
+    """How many of so many samples are the first ones."""
+    return -(-count // FIRST)
+
+
+def spread(samples: torch.Tensor) -> torch.Tensor:
+    """Samples in an order whose first ones are taken evenly from all: their neighbours may be much like them."""
+    first = torch.arange(len(samples)) % FIRST == 0
+    return torch.cat([samples[first], samples[~first]])
 
 
 class PlanEvaluator:
     """Losses of Plans: how far outputs for some inputs are from the dense network's, after statistics correction on others.
 
     On the inputs on which it was found a correction looks better than it is, for some Plans more than for others, and a search
-    finds those (docs/methods.md).
+    finds those (docs/methods.md). Samples are computed in two parts: a Plan that is hopeless on the first ones stops there.
 
     Args:
         network: the captured, uncompressed network.
         groups: those whose channels may be removed.
         database: holds every (Layer, Option) that the Plans use.
         quantizers: of every tensor of the network.
-        samples: inputs that score Plans, shape (samples, ...).
+        samples: inputs that score Plans, shape (samples, ...); the first ones in an order that stands for all (`spread`).
         correcting: inputs on which the statistics are corrected, shape (inputs, ...).
         prefix_bytes: memory for what Plans may share.
     """
@@ -53,11 +68,13 @@ class PlanEvaluator:
         self.database = database
         self.quantizers = quantizers
         self.samples, self.correcting = samples, correcting
-        inputs = torch.cat([correcting, samples])
-        self._inputs = inputs.contiguous(memory_format=memory_format(inputs))
+        # The parts in which inputs are computed: those that correct, the first samples, the other ones.
+        first = first_samples(len(samples))
+        parts = [correcting, samples[:first], samples[first:]]
+        self._parts = [part.contiguous(memory_format=memory_format(part)) for part in parts if len(part)]
         self.dense = dense_candidate(network)
         self._cache = PrefixCache(network, prefix_bytes)
-        self._losses: dict[Plan, float] = {}
+        self._scores: dict[Plan, Score] = {}
 
     @cached_property
     def dense_outputs(self) -> torch.Tensor:
@@ -67,7 +84,7 @@ class PlanEvaluator:
     @cached_property
     def _moments(self) -> dict[str, Moments]:
         with torch.inference_mode():
-            return dense_moments(self.dense, self._inputs[: len(self.correcting)])
+            return dense_moments(self.dense, self._parts[0])
 
     def candidate(self, plan: Plan) -> Candidate:
         """The network that a Plan means, before any correction."""
@@ -79,35 +96,58 @@ class PlanEvaluator:
         return Candidate.of(plan, remove_channels(whole, groups, stitched.kept), self.quantizers, scales)
 
     def loss(self, plan: Plan) -> float:
-        """The loss of a Plan; each Plan is computed once."""
-        if plan not in self._losses:
-            with torch.inference_mode():
-                self._losses[plan] = divergence(self.dense_outputs, self._outputs(plan))
-        return self._losses[plan]
+        """The loss of a Plan on all samples; each Plan is computed once."""
+        return self.score(plan).loss
 
-    def remember(self, losses: Mapping[Plan, float]) -> None:
-        """Losses that were computed before, on the same samples: they are not computed again."""
-        self._losses.update(losses)
+    def score(self, plan: Plan, rival: Score | None = None) -> Score:
+        """How good a Plan is; each one is computed once.
+
+        Args:
+            rival: of a Plan that is at least as good in all but loss: where it beats this one on the first samples, that is all.
+        """
+        known = self._scores.get(plan)
+        if known is None or (not known.whole and (rival is None or not rival.beats(known.first))):
+            with torch.inference_mode():
+                self._scores[plan] = self._computed(plan, rival)
+        return self._scores[plan]
+
+    def remember(self, scores: Mapping[Plan, Score]) -> None:
+        """Scores that were computed before, on the same samples: they are not computed again."""
+        self._scores.update(scores)
 
     def forget(self) -> None:
         """Give back the memory of everything but losses."""
         self._cache.clear()
 
-    def _outputs(self, plan: Plan) -> torch.Tensor:
-        """What the network that a Plan means gives for the samples, after its statistics correction."""
+    def _computed(self, plan: Plan, rival: Score | None) -> Score:
+        """As `score`; the network is corrected first, and then used as it will be."""
         candidate = self.candidate(plan)
-        correct = StatisticsCorrection(self.kept_moments(self._moments, plan), len(self.correcting))
-        start, values = self._cache.longest(plan)
-        if start < 0:
-            values = {INPUT: candidate.input_value(self._inputs)}
-        last_use = {name: op.name for op in candidate.network.ops for name in op.inputs}
-        for position, op in enumerate(candidate.network.ops[start + 1 :], start + 1):
-            values[op.name] = candidate.step(op, values, correct)
+        correction = StatisticsCorrection(self.kept_moments(self._moments, plan))
+        self._part(candidate, plan, 0, correction)
+        corrected = fold(candidate, correction)
+        found = self._part(corrected, plan, 1)
+        first = divergence(self.dense_outputs[: len(found)], found)
+        if rival is not None and rival.beats(first):
+            return Score(rival.projected(first), first, len(found), len(self.samples))
+        if len(self._parts) > 2:
+            found = torch.cat([found, self._part(corrected, plan, 2)])
+        return Score(divergence(self.dense_outputs, found), first, len(found), len(self.samples))
+
+    def _part(self, candidate: Candidate, plan: Plan, part: int, correction: StatisticsCorrection | None = None) -> torch.Tensor:
+        """What a network gives for one part of the inputs; `correction` learns on the way what is not known of it."""
+        cut = self._cache.longest(plan, part) or Cut(-1, {INPUT: candidate.input_value(self._parts[part])})
+        network, values = candidate.network, dict(cut.values)
+        gains, shifts = ({}, {}) if correction is None else (correction.gains, correction.shifts)
+        gains.update(cut.gains)
+        shifts.update(cut.shifts)
+        last_use = {name: op.name for op in network.ops for name in op.inputs}
+        for position, op in enumerate(network.ops[cut.position + 1 :], cut.position + 1):
+            values[op.name] = candidate.step(op, values, correction)
             for name in op.inputs:
-                if last_use[name] == op.name and name != candidate.network.output:
+                if last_use[name] == op.name and name != network.output:
                     values.pop(name, None)
-            self._cache.store(position, plan, values)
-        return candidate.finish(values[candidate.network.output])[len(self.correcting) :]
+            self._cache.store(Cut(position, values, gains, shifts), plan, part)
+        return candidate.finish(values[network.output])
 
     def _kept(self, plan: Plan) -> dict[str, torch.Tensor]:
         """The channels that remain, by name of each Group from which a Plan removes some."""

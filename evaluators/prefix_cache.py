@@ -1,7 +1,7 @@
 """Reuse of layer outputs: Plans that agree on the first Layers share what these compute.
 
 A network is cut where few numbers are alive (between blocks); for the Plans seen last, the tensors at the cuts are
-kept. The next Plan starts at the last cut before which it agrees with one of them.
+kept, for each part of the inputs by itself. The next Plan starts at the last cut before which it agrees with one of them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
 
 from ..compressors.candidate import Value
 from ..spaces.network import INPUT, Network
@@ -20,7 +23,23 @@ CUT_SIZE = 0.3
 #: and only after this share of the network's work since the last cut.
 CUT_WORK = 0.03
 
-Prefix = tuple[int, tuple[Option, ...]]
+Prefix = tuple[int, int, tuple[Option, ...]]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in the middle of its work on one part of the inputs.
+
+    Attributes:
+        position: of the op that was computed last; -1 before the first one.
+        values: the tensors that are alive.
+        gains, shifts: the statistics correction of the Layers so far, where it is being found.
+    """
+
+    position: int
+    values: Mapping[str, Value]
+    gains: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    shifts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class PrefixCache:
@@ -33,7 +52,7 @@ class PrefixCache:
     def __init__(self, network: Network, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: OrderedDict[Prefix, dict[str, Value]] = OrderedDict()
+        self._entries: OrderedDict[Prefix, Cut] = OrderedDict()
         self.cuts = _cuts(network)
         self._layers_before: dict[int, tuple[str, ...]] = {}
         layers: list[str] = []
@@ -48,35 +67,35 @@ class PrefixCache:
         self._entries.clear()
         self._bytes = 0
 
-    def longest(self, plan: Plan) -> tuple[int, dict[str, Value]]:
-        """The position of the op after which to go on, and the live tensors there; (-1, {}) when nothing fits."""
+    def longest(self, plan: Plan, part: int) -> Cut | None:
+        """The last cut that is known of this part of the inputs; None when nothing fits."""
         for position in sorted(self.cuts, reverse=True):
-            key = self._key(position, plan)
+            key = self._key(position, plan, part)
             if key in self._entries:
                 self._entries.move_to_end(key)
-                return position, dict(self._entries[key])
-        return -1, {}
+                return self._entries[key]
+        return None
 
-    def store(self, position: int, plan: Plan, values: Mapping[str, Value]) -> None:
-        """Keep the tensors that are alive after op number `position`, if there is a cut."""
-        if position not in self.cuts:
+    def store(self, cut: Cut, plan: Plan, part: int) -> None:
+        """Keep what is alive of a Plan's network in a cut, if there is one at that position."""
+        if cut.position not in self.cuts:
             return
-        key = self._key(position, plan)
+        key = self._key(cut.position, plan, part)
         if key in self._entries:
             return
-        entry = {name: values[name] for name in self.cuts[position]}
-        self._entries[key] = entry
-        self._bytes += _size(entry)
+        values = {name: cut.values[name] for name in self.cuts[cut.position]}
+        self._entries[key] = Cut(cut.position, values, dict(cut.gains), dict(cut.shifts))
+        self._bytes += _size(values)
         while self._bytes > self._max_bytes:
             _, dropped = self._entries.popitem(last=False)
-            self._bytes -= _size(dropped)
+            self._bytes -= _size(dropped.values)
 
-    def _key(self, position: int, plan: Plan) -> Prefix:
-        return position, tuple(plan[layer] for layer in self._layers_before[position])
+    def _key(self, position: int, plan: Plan, part: int) -> Prefix:
+        return part, position, tuple(plan[layer] for layer in self._layers_before[position])
 
 
-def _size(entry: Mapping[str, Value]) -> int:
-    return sum(value.data.numel() * value.data.element_size() for value in entry.values())
+def _size(values: Mapping[str, Value]) -> int:
+    return sum(value.data.numel() * value.data.element_size() for value in values.values())
 
 
 def _cuts(network: Network) -> dict[int, tuple[str, ...]]:

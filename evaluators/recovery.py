@@ -31,7 +31,7 @@ class Recovery:
         candidate = self._evaluator.candidate(plan)
         with torch.inference_mode():
             if plan not in self._corrections:
-                correction = StatisticsCorrection(self._evaluator.kept_moments(self._moments, plan), len(self._inputs))
+                correction = StatisticsCorrection(self._evaluator.kept_moments(self._moments, plan))
                 candidate.run(self._inputs, correction)
                 self._corrections[plan] = correction
             return fold(candidate, self._corrections[plan])

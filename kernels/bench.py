@@ -200,7 +200,7 @@ def check_features(url: str, info: DeviceInfo, core: Core) -> None:
 
 
 def _check_header(line: str, url: str, info: DeviceInfo) -> frozenset[str]:
-    """The names of the program's kernels.
+    """The names of the program's kernels. Which variants of them run is part of the device's fingerprint: its features say so.
 
     Raises:
         UserError: the program did not run on the device's own machine, but in an emulator.
@@ -212,6 +212,8 @@ def _check_header(line: str, url: str, info: DeviceInfo) -> frozenset[str]:
         sign = f"a program for {header.get('machine')} runs on {info.machine}"
     elif not header.get("vdso"):
         sign = "the program has no vDSO"
+    elif header.get("i8mm") != ("i8mm" in info.features):
+        sign = "the program and /proc/cpuinfo disagree about I8MM"
     else:
         return frozenset(map(str, header["kernels"]))
     raise UserError(f"{url} runs programs in an emulator ({sign}): its times mean nothing; measure on the real device.")

@@ -21,11 +21,11 @@ from functools import lru_cache
 from math import ceil, exp, hypot, isfinite
 from statistics import NormalDist
 
-from .geometry import Geometry
+from .geometry import Geometry, takes_winograd
 from .targets import Core
 
 #: Increases whenever the model's formulas change: part of every table's fingerprint.
-VERSION = 4
+VERSION = 6
 
 #: weight bits -> activation data type.
 DTYPES = {32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}
@@ -44,12 +44,16 @@ _FEWEST_PLANES = 16
 _PART_TILES = 2
 #: Of int8 windows of at least so many quads on x86: pixels of a tile, tiles of a panel, quads of a part (csrc/s8_dense_pairs.h).
 _FEWEST_PAIRS = 24
-_PAIR_PIXELS, _PAIR_TILES, _PAIR_QUADS = 6, 5, 96
+_PAIR_PIXELS, _PAIR_TILES, _PAIR_QUADS = 6, 5, 80
 _NEAR_BYTES = 1 << 18
+#: Winograd's products: rows whose sums are kept at a time (csrc/f32_winograd.c).
+_WINOGRAD_ROWS = 64
 #: Sparse floating-point kernels of 4 rows: most tiles that come together for every 4 rows, and by instruction set the bytes of
 #: inputs that these read at most (csrc/float_sparse.h, float_4oc.h).
 _MOST_SPOTS = 16
 _SPOT_BYTES = {16: 1 << 14, 32: 1 << 17}
+#: Positions of a dense tile with SMMLA (csrc/s8_dense_mmla.h), the widest first. Of block4x4 only the widest tile has it.
+_MMLA_WIDTHS = (24, 8, 4)
 
 # Start and end of a register tile in cycles: pointers, the mispredicted loop exit; sparse rows differ in length, so their exit is
 # mispredicted nearly always.
@@ -68,6 +72,10 @@ _SCATTER_CYCLES = 16.0
 # Of those depthwise kernels: one band or strip of up to 4 rows of outputs, its pointers, its copied or shared weights, its calls.
 _BAND_CYCLES = 30.0
 _STRIP_CYCLES = 12.0
+# Winograd's tiles, a register of them: SIMD instructions (x86 shuffles twice), loads and stores that transform inputs of one
+# column, and sums of one row.
+_TRANSFORM = {16: (48.0, 32.0), 32: (64.0, 32.0)}
+_TRANSFORM_BACK = {16: (38.0, 28.0), 32: (42.0, 28.0)}
 # SIMD instructions of a depthwise tap for one register: int8 inputs are widened to int16, pairs of products to int32.
 _TAP = {16: {"fp32": 1.0, "fp16": 1.0, "int8": 3.0}, 32: {"fp32": 1.0, "fp16": 1.0, "int8": 6.0}}
 # Tiles of int8 depthwise planes (csrc/s8_depthwise_plane.h). SIMD instructions to load and turn a register of inputs, of a dot
@@ -83,7 +91,7 @@ _SPREAD_CYCLES = 1.0
 # SIMD instructions that turn int4 weights into one register of int8: a shift or a mask, the factor 16 goes into the scale.
 _UNPACK = 1.0
 # A pixel of a max pool that fills no vector: a step of its window, and its copy when a line is picked apart (csrc/max_pool.h).
-_SINGLE_CYCLES = 2.0
+_SINGLE_CYCLES = 1.5
 # SIMD instructions per register of elements of the ops without weights; int8 is computed in float32, 4 registers for one.
 _ELEMENTWISE = {
     "add": {"fp32": 4.0, "fp16": 4.0, "int8": 64.0},
@@ -114,6 +122,7 @@ class Calibration:
         core: the micro-architecture that the fit is about.
         spread: of whole dense int8 networks that the fit has not seen.
         spread_elsewhere: the same on other cores or in floating point.
+        spread_i8mm: the same in int8 on cores with I8MM.
         spread_sparse: what sparse weights add to it, in squares.
         spread_row: what a single row adds to it, in squares.
         provenance: the data behind the fit.
@@ -125,19 +134,23 @@ class Calibration:
     core: str
     spread: float
     spread_elsewhere: float
+    spread_i8mm: float
     spread_sparse: float
     spread_row: float
     provenance: str
 
     def __post_init__(self) -> None:
-        spreads = (self.spread, self.spread_elsewhere, self.spread_sparse, self.spread_row)
+        spreads = (self.spread, self.spread_elsewhere, self.spread_i8mm, self.spread_sparse, self.spread_row)
         numbers = (self.efficiency, self.depthwise, self.op_cycles, *spreads)
         if not all(isfinite(number) and number >= 0.0 for number in numbers) or not 0.0 < self.efficiency <= 1.0:
             raise ValueError(f"constants out of range: {self}")
 
     def network_spread(self, structure: str, bits: int, core: Core) -> float:
         """Spread of what rows of this kind contribute to a network."""
-        spread = self.spread if core.model == self.core and bits <= 8 else self.spread_elsewhere
+        if bits <= 8 and "i8mm" in core.features:
+            spread = self.spread_i8mm
+        else:
+            spread = self.spread if core.model == self.core and bits <= 8 else self.spread_elsewhere
         return spread if structure == "dense" else hypot(spread, self.spread_sparse)
 
     def row_spread(self, structure: str, bits: int, core: Core) -> float:
@@ -158,18 +171,20 @@ FITTED = Calibration(
     core="cortex-x1",
     spread=0.0803,
     spread_elsewhere=0.12,
-    spread_sparse=0.0782,
+    spread_i8mm=0.175,
+    spread_sparse=0.0766,
     spread_row=0.141,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 FITTED_X86 = Calibration(
     efficiency=0.88,
     depthwise=0.95,
-    op_cycles=854.0,
+    op_cycles=570.0,
     core="zen3",
-    spread=0.115,
+    spread=0.127,
     spread_elsewhere=0.141,
-    spread_sparse=0.0936,
+    spread_i8mm=0.141,
+    spread_sparse=0.0893,
     spread_row=0.141,
     provenance="constants fitted on kernels measured on an AMD Zen 3",
 )
@@ -204,7 +219,7 @@ def op_time_us(
     bits: int,
     core: Core,
     constants: Calibration,
-    plain_depthwise: bool = False,
+    published: bool = False,
 ) -> float:
     """Modelled time of one op in microseconds.
 
@@ -212,7 +227,8 @@ def op_time_us(
         structure: of the weights; `dense` for ops without any. Channel pruning is `dense` at the smaller geometry.
         sparsity: share of zero weights, over in_channels x kernel window x out_channels, in [0, 1).
         bits: of the weights; for ops without weights, of the data (the narrower side of `convert` and `widen`).
-        plain_depthwise: as kernels that load an input for each product: ours of unusual windows, and published runtimes'.
+        published: as the kernels of published runtimes, where ours are others: depthwise ones load an input for each product, as
+            ours of unusual windows do, and dense fp32 windows of 3x3 are multiplied directly, without Winograd.
 
     Raises:
         ValueError: no such kernel, or a sparsity that does not fit.
@@ -222,8 +238,10 @@ def op_time_us(
     if not 0.0 <= sparsity < 1.0 or (structure == "dense" and sparsity != 0.0):
         raise ValueError(f"sparsity {sparsity} does not fit structure {structure}")
     if geometry.op == "depthwise":
-        compute, memory = _depthwise_cycles(geometry, DTYPES[bits], core, plain_depthwise)
+        compute, memory = _depthwise_cycles(geometry, DTYPES[bits], core, published)
         compute *= constants.depthwise
+    elif (structure, bits) == ("dense", 32) and takes_winograd(geometry) and not published:
+        compute, memory = _winograd_cycles(geometry, core)
     elif geometry.op in ("conv", "linear"):
         compute, memory = _matrix_cycles(geometry, structure, sparsity, bits, core)
     else:
@@ -248,10 +266,11 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     packed = weights * bits / 8 + (4.0 * blocks if sparse else 0.0)
     view = _view(geometry)
     outputs = geometry.out_height * geometry.out_width
-    gathered = not sparse and (dtype != "int8" or (window > 1 and outputs >= 4))
+    mmla = _mmla_rate(dtype, "block4x4" if sparse and structure == "dense" else structure, core)
+    gathered = not sparse and (dtype != "int8" or ((window > 1 or mmla is not None) and outputs >= 4))
     planes = ceil(geometry.in_channels / quad)
     in_place = gathered and view.copied and geometry.stride[1] <= 2 and planes >= _FEWEST_PLANES
-    widths = _widths(dtype, block_rows, core)
+    widths = _MMLA_WIDTHS if gathered and mmla is not None else _widths(dtype, block_rows, core)
     tiles = (
         _tiles(outputs, False, widths) if gathered else _tiles(view.positions, view.copied, widths, sparse and dtype != "int8")
     )
@@ -268,21 +287,28 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
         if width == 1:
             compute += count * _column_cycles(weights, structure if sparse else "dense", bits, core)
             continue
-        step = _step_cycles(dtype, structure, (block_rows, block_columns), width, core)
+        paired = mmla is not None and (gathered or width == widths[0])
+        if mmla is not None and paired:
+            step = _mmla_step_cycles(mmla, width, widths[0], core)
+        else:
+            step = _step_cycles(dtype, structure, (block_rows, block_columns), width, core)
         if not gathered:
             spots = _spots(geometry, width * size, core) if block_rows == 4 and dtype != "int8" else 1
             step = max(step, _input_cycles(geometry, step, width * size, spots, block_columns, core))
         inner = max(blocks * step, packed / _bytes_per_cycle(packed, core) / (together if gathered and parts > 1 else 1))
         registers = width * size / core.vector_bytes if dtype != "int8" else 4.0 * width / core.vector_bytes
         edge = _SPARSE_TILE_CYCLES if sparse else _TILE_CYCLES
-        edges = rows / block_rows * edge + rows * registers * max(_EPILOGUE[dtype] / core.vector_ops, 2.0 / core.loads)
+        end = _EPILOGUE[dtype] + (1.0 if paired else 0.0)
+        edges = rows / block_rows * edge + rows * registers * max(end / core.vector_ops, 2.0 / core.loads)
         if gathered:
             # Where rows of x are as long as those of outputs, one run is read and masked.
             masked = in_place and geometry.stride == (1, 1) and geometry.in_width == geometry.out_width
             runs = 1.0 if masked or view.width == geometry.out_width else 1.0 + (width - 1) / geometry.out_width
             edges += panel_rows * ((registers + runs - 1.0) * 3.0 / core.loads + 2.0)
             edges += (parts - 1) * (rows * registers * 3.0 / core.loads + rows / 4 * _TILE_CYCLES)
-            edges += (window if in_place else 1) * _CUT_CYCLES if window > 1 else 0.0
+            edges += (window if in_place else 1) * _CUT_CYCLES if window > 1 or paired else 0.0
+            if paired:  # quads are put side by side, in a second pass unless they lie in one run
+                edges += panel_rows * registers * (1.0 / core.vector_ops + (3.0 / core.loads if window > 1 else 0.0))
         else:
             edges += _scattered(view, width) * stored * (_SCATTER_CYCLES + registers * 3.0 / core.loads)
         compute += count * (inner + edges)
@@ -306,6 +332,47 @@ def _pairs_cycles(outputs: int, rows: int, quads: float, windows: int, core: Cor
     # Gathered, and widened to twice the bytes.
     gather = quads * (pixels * 12.0 / core.vector_bytes * 3.0 / core.loads + 4.0)
     return tiles * (inner + edges + gather) + panels * windows * _CUT_CYCLES
+
+
+def _winograd_cycles(geometry: Geometry, core: Core) -> tuple[float, float]:
+    """Compute and memory cycles of a dense fp32 convolution as 16 matrix products over tiles of 2x2 outputs (Winograd)."""
+    lanes = min(core.vector_bytes // 4, 8)
+    widest, columns, rows = _widths("fp32", 4, core)[0], geometry.in_channels, _round_up(geometry.out_channels, 4)
+    lines, across = ceil(geometry.out_height / 2), ceil(geometry.out_width / 2)
+    packed = 16 * rows * columns * 4
+    whole, left = divmod(lines * across, widest)
+    blocks = [(widest, whole)] if whole else []
+    if left:
+        blocks.append((1 if left == 1 else min(width for width in (4, 8, 16, widest) if width >= left), 1))
+    compute = 0.0
+    for width, count in blocks:
+        registers = ceil(width / lanes)
+        if width == 1:
+            multiply = _column_cycles(packed / 4, "dense", 32, core)
+        else:
+            multiply = packed / 16 * _step_cycles("fp32", "dense", (4, 1), width, core)
+        # The rest behind whole blocks finds weights in L2.
+        near = whole and width != widest
+        read = packed / (core.l2_bytes_per_cycle if near else _bytes_per_cycle(packed, core))
+        edges = 16 * rows / 4 * _TILE_CYCLES + 16 * rows * registers / core.loads * (2 * ceil(columns / _PANEL_DEPTH) - 1)
+        back = rows * registers * _beside(*_TRANSFORM_BACK[_isa(core)], core)
+        back += geometry.out_channels * 2.0 * (width / across + 1.0) * _LINE_CYCLES
+        # Inputs are written once and read for every part of the rows, sums are written and read; what L1 holds costs nothing.
+        span = 64.0 * width * (columns + min(rows, _WINOGRAD_ROWS))
+        moved = 64.0 * width * (columns * (1 + ceil(rows / _WINOGRAD_ROWS)) + 2 * rows)
+        spilled = moved / _bytes_per_cycle(span, core) if span > core.l1_kb * 1024 else 0.0
+        compute += count * (max(multiply, read) + edges + back + spilled)
+    # A block begins and ends anywhere in a row of tiles, and so cuts a register.
+    pieces = lines * ceil(across / lanes) + sum(count for _, count in blocks)
+    compute += columns * pieces * (_TILE_CYCLES + _beside(*_TRANSFORM[_isa(core)], core))
+    read_bytes, written_bytes = _activation_bytes(geometry, 4)
+    return compute, _weight_cycles(packed, core) + _data_cycles(read_bytes + written_bytes, core)
+
+
+def _beside(instructions: float, accesses: float, core: Core) -> float:
+    """Cycles of SIMD instructions beside loads and stores: a core that issues in order does one after the other."""
+    busy = (instructions / core.vector_ops, accesses / core.loads)
+    return sum(busy) if core.in_order else max(busy)
 
 
 def _window_rows(geometry: Geometry) -> int:
@@ -399,6 +466,17 @@ def _widths(dtype: str, block_rows: int, core: Core) -> tuple[int, ...]:
     if block_rows == 1:
         return 8 * lanes, 4 * lanes, 2 * lanes, 4
     return {4: (16, 8, 4), 8: (24, 8, 4) if dtype == "fp32" else (32, 16, 4), 16: (32, 16, 4)}.get(lanes, (32, 16, 4))
+
+
+def _mmla_rate(dtype: str, structure: str, core: Core) -> float | None:
+    """Multiply-accumulates per cycle of the widest tile with SMMLA, or None where the kernel does without."""
+    return core.rate("i8mm", structure) if dtype == "int8" and "i8mm" in core.features else None
+
+
+def _mmla_step_cycles(rate: float, width: int, widest: int, core: Core) -> float:
+    """The same as `_step_cycles` for a block of 4 x 4 weights: in narrow tiles the permutations of weights weigh more."""
+    steady = 16.0 * width / rate * (1.0 + 2.0 / width) / (1.0 + 2.0 / widest)
+    return steady if width == widest else max(steady, (width / 4.0 + 2.0) / core.loads, _CHAIN[16]["int8"])
 
 
 def _step_cycles(dtype: str, structure: str, block: tuple[int, int], width: int, core: Core) -> float:

@@ -9,6 +9,10 @@ KernelOp = Literal[
     "conv", "depthwise", "linear", "add", "mul", "pool", "global_pool", "activation", "copy", "gather", "convert", "widen"
 ]
 
+#: From which input and output channels, and from which pixels of a plane of outputs, `takes_winograd`.
+_FEWEST_CHANNELS = 16
+_FEWEST_OUTPUTS = 36
+
 
 @dataclass(frozen=True, order=True)
 class Geometry:
@@ -42,3 +46,19 @@ class Geometry:
             return 0
         window = self.kernel[0] * self.kernel[1]
         return self.out_channels * self.out_height * self.out_width * (self.in_channels // self.groups) * window
+
+
+def takes_winograd(geometry: Geometry) -> bool:
+    """Whether dense fp32 weights of an op are packed for csrc/f32_winograd.c: where fewer products are worth larger weights.
+
+    A window of 3x3 with stride 1, enough channels to pay for transforming inputs and outputs, enough tiles of 2x2 outputs to pay
+    for reading 16/9 of the weights, and no more than a third of these tiles' outputs beyond the plane.
+    """
+    tiles = -(-geometry.out_height // 2) * -(-geometry.out_width // 2)
+    outputs = geometry.out_height * geometry.out_width
+    return (
+        (geometry.op, geometry.groups, geometry.kernel, geometry.stride, geometry.dilation) == ("conv", 1, (3, 3), (1, 1), (1, 1))
+        and min(geometry.in_channels, geometry.out_channels) >= _FEWEST_CHANNELS
+        and outputs >= _FEWEST_OUTPUTS
+        and 3 * outputs >= 2 * 4 * tiles
+    )

@@ -9,8 +9,8 @@ from dataclasses import astuple, dataclass, replace
 
 from .arithmetic import ACTIVATIONS
 from .calls import Problem
-from .geometry import Geometry
-from .packing import KERNELS, PackedDtype
+from .geometry import Geometry, takes_winograd
+from .packing import KERNELS, WINOGRAD_KERNEL, PackedDtype
 
 _DTYPES: dict[int, PackedDtype] = {32: "fp32", 16: "fp16", 8: "int8"}
 _PREFIXES: dict[PackedDtype, str] = {"fp32": "f32", "fp16": "f16", "int8": "s8", "int4": "s8"}
@@ -53,6 +53,8 @@ def job_of(geometry: Geometry, structure: str, sparsity: float, bits: int) -> Jo
         packed = structure if geometry.groups == 1 or structure != "dense" else _GROUPED[dtype]
         known: dict[str, str] = {kept: kernel for (kind, kept), (kernel, _) in KERNELS.items() if kind == dtype}
         kernel = known.get(packed, f"{name}_{packed}")
+        if (packed, dtype) == ("dense", "fp32") and takes_winograd(geometry):
+            kernel = WINOGRAD_KERNEL
     elif op == "convert":
         kernel = f"f32_to_{name}"
     elif op == "widen":
@@ -69,7 +71,7 @@ def has_kernel(geometry: Geometry, structure: str, bits: int) -> bool:
     """Whether the kernels compute an op that the analytic model has a time for."""
     if geometry.op not in ("conv", "linear"):
         return True
-    return job_of(geometry, structure, 0.0, bits).kernel in {kernel for kernel, _ in KERNELS.values()}
+    return job_of(geometry, structure, 0.0, bits).kernel in {WINOGRAD_KERNEL, *(kernel for kernel, _ in KERNELS.values())}
 
 
 def _sizes(geometry: Geometry) -> Problem:

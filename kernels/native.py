@@ -102,6 +102,7 @@ class Prepared:
 
     Attributes:
         output: where it writes, shape `call.y_shape`.
+        offsets: what csrc/registry.c made of the call's indices; the kernel reads these, and reads x wherever they say.
     """
 
     def __init__(self, call: Call, *, output: NDArray[Any] | None = None, library: Library | None = None) -> None:
@@ -126,14 +127,14 @@ class Prepared:
         wrong = own.validate(kernel, problem, lengths, call.indices.ctypes.data)
         if wrong is not None:
             raise UserError(f"{call.kernel} cannot run on {call.problem}: {wrong.decode()}")
-        offsets = np.empty(own.offset_count(kernel, problem, len(call.indices)), np.int32)
-        own.offsets(kernel, problem, call.indices.ctypes.data, len(call.indices), offsets.ctypes.data)
-        problem.offsets = offsets.ctypes.data
+        self.offsets = np.empty(own.offset_count(kernel, problem, len(call.indices)), np.int32)
+        own.offsets(kernel, problem, call.indices.ctypes.data, len(call.indices), self.offsets.ctypes.data)
+        problem.offsets = self.offsets.ctypes.data
         # Scratch is aligned by hand: NumPy aligns to 16 bytes only.
         scratch = np.empty(own.scratch_bytes(kernel, problem) + 64, np.uint8)
         aligned = scratch.ctypes.data + -scratch.ctypes.data % 64
         # Whatever the C structure points to is kept alive by this object.
-        self._arrays = (call, offsets, scratch, problem, own)
+        self._arrays = (call, scratch, problem, own)
         self._function = kernel.contents.run
         self._arguments = (ctypes.addressof(problem), call.x.ctypes.data, call.x2.ctypes.data, self.output.ctypes.data, aligned)
 

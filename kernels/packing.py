@@ -30,6 +30,12 @@ KERNELS: dict[tuple[PackedDtype, PackedStructure], tuple[str, tuple[int, int]]] 
     ("int4", "dense"): ("s8_dense_w4", (4, 4)),
 }
 
+#: The kernel that reads what `pack_winograd` makes.
+WINOGRAD_KERNEL = "f32_winograd"
+#: G of Winograd's F(2x2, 3x3), by which windows are multiplied from both sides, and what takes it back (csrc/f32_winograd.c).
+_WINOGRAD = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
+_WINOGRAD_INVERSE = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+
 #: Rows are padded to a multiple of this, and int8 columns too.
 QUAD = 4
 
@@ -53,6 +59,7 @@ class Packed:
         start: shape (R,): what sums begin with: -x_zero_point * sum of the row's weights; empty likewise.
         x_zero_point: the integer that stands for 0 in the input.
         depthwise: every output channel has the input channel of its own number.
+        winograd: windows of 3x3 that are transformed to 4x4.
     """
 
     dtype: PackedDtype
@@ -68,12 +75,15 @@ class Packed:
     start: Int32s
     x_zero_point: int = 0
     depthwise: bool = False
+    winograd: bool = False
 
     @property
     def function(self) -> str:
         """The name of the kernel that reads this."""
         if self.depthwise:
             return {"fp32": "f32", "fp16": "f16"}.get(self.dtype, "s8") + "_depthwise"
+        if self.winograd:
+            return WINOGRAD_KERNEL
         return KERNELS[self.dtype, self.structure][0]
 
     @property
@@ -103,6 +113,28 @@ def pack_float(
     rows, _, columns = cube.shape
     none = np.zeros(0, np.int32)
     return Packed(dtype, structure, rows, columns, _kernel(matrix), weights, _padded(vector), counts, indices, np.zeros(0), none)
+
+
+def pack_winograd(weight: ArrayLike, bias: ArrayLike) -> Packed:
+    """Pack dense fp32 weights of a 3x3 convolution with stride and dilation 1, transformed (Lavin and Gray, arXiv:1509.09308).
+
+    Args:
+        weight: shape (rows, columns, 3, 3).
+        bias: shape (rows,).
+
+    Raises:
+        UserError: wrong shapes.
+    """
+    matrix, vector = _checked(weight, bias, "dense", "fp32", 1)
+    if matrix.shape[2:] != (3, 3):
+        raise UserError(f"a window of {matrix.shape[2]}x{matrix.shape[3]} is not packed for Winograd's products: use pack_float")
+    rows, columns = matrix.shape[:2]
+    positions = np.einsum("ay,rcyx,bx->abrc", _WINOGRAD, matrix.astype(np.float64), _WINOGRAD).reshape(16, rows, columns)
+    padded = np.pad(positions.astype(np.float32), ((0, 0), (0, -rows % QUAD), (0, 0)))
+    weights = np.ascontiguousarray(padded.reshape(16, -1, QUAD, columns).transpose(0, 1, 3, 2)).reshape(-1)
+    none = np.zeros(0, np.int32)
+    kernel = (3, 3)
+    return Packed("fp32", "dense", rows, columns, kernel, weights, _padded(vector), none, none, np.zeros(0), none, winograd=True)
 
 
 def pack_integer(
@@ -210,8 +242,8 @@ def pack_depthwise_integer(weight: ArrayLike, bias: ArrayLike, scale: ArrayLike,
 def unpack(packed: Packed) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The weight, shape (rows, columns, height, width), and the bias, shape (rows,), that were packed.
 
-    The inverse of `pack_*`; groups come back as the blocks on a diagonal of one group, and depthwise weights as
-    (rows, height, width).
+    The inverse of `pack_*`, for `pack_winograd` up to rounding; groups come back as the blocks on a diagonal of one group, and
+    depthwise weights as (rows, height, width).
     """
     height, width = packed.kernel
     window = height * width
@@ -222,6 +254,10 @@ def unpack(packed: Packed) -> tuple[NDArray[Any], NDArray[np.float64]]:
             quads = taps.reshape(-1, height, -(-width // QUAD), QUAD, QUAD).transpose(0, 3, 1, 2, 4)
             taps = quads.reshape(-(-packed.rows // QUAD) * QUAD, height, -1)[: packed.rows, :, :width]
         return taps.reshape(packed.rows, height, width), bias
+    if packed.winograd:
+        quads = packed.weights.astype(np.float64).reshape(4, 4, -1, packed.columns, QUAD)
+        windows = np.einsum("ya,abqci,xb->qicyx", _WINOGRAD_INVERSE, quads, _WINOGRAD_INVERSE)
+        return windows.reshape(-1, packed.columns, 3, 3)[: packed.rows].astype(np.float32), bias
     block_rows, block_columns = KERNELS[packed.dtype, packed.structure][1]
     row_blocks, column_blocks = -(-packed.rows // QUAD) * QUAD // block_rows, -(-packed.columns // block_columns)
     weights = packed.weights

@@ -123,8 +123,9 @@ class Model:
     def close(self) -> None:
         """Free the memory and unmap the file; a second time does nothing."""
         with self._lock:
-            self._functions["ac_free"](self._model)
-            self._model = _POINTER()
+            if self._model:
+                self._functions["ac_free"](self._model)
+                self._model.value = None
 
     def __enter__(self) -> Model:
         return self

@@ -25,11 +25,12 @@ else:
 
 SCHEMA = 1
 FEATURES = frozenset({"dotprod", "fp16", "i8mm"})
-#: Weight structures with an inner loop, by activation data type.
+#: Weight structures with an inner loop, by activation data type; `i8mm` is int8 in the variants with SMMLA.
 STRUCTURES: Mapping[str, tuple[str, ...]] = {
     "fp32": ("dense", "unstructured", "block4x1"),
     "fp16": ("dense", "unstructured", "block4x1"),
     "int8": ("dense", "block1x4", "block4x4"),
+    "i8mm": ("dense", "block4x4"),
 }
 
 _FOLDER = Path(__file__).resolve().parent / "targets"
@@ -50,7 +51,7 @@ class Core:
         vector_bytes: width of a SIMD register.
         vector_ops, loads: SIMD instructions and SIMD-register loads per cycle.
         macs_per_cycle: ((data type, structure), multiply-accumulates per cycle) of the inner loops, operands in L1. No entry for
-            fp16 means that the core has no fp16 arithmetic.
+            fp16 means that the core has no fp16 arithmetic; `i8mm` are the int8 kernels where the core has that feature.
         l1_kb, l2_kb, l3_kb: data capacities; l3 is shared.
         l2_bytes_per_cycle, l3_gbps, dram_gbps: what one core can read, sustained.
     """
@@ -305,7 +306,7 @@ def _rates(table: _Table) -> tuple[tuple[tuple[str, str], float], ...]:
     by_dtype = table.table("macs_per_cycle")
     rates = []
     for dtype, structures in STRUCTURES.items():
-        if dtype == "fp16" and "fp16" not in by_dtype:
+        if dtype in ("fp16", "i8mm") and dtype not in by_dtype:
             continue
         row = by_dtype.table(dtype)
         rates += [((dtype, structure), row.number(structure)) for structure in structures]

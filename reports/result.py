@@ -30,7 +30,7 @@ class Point:
         trial: number of the Optuna trial.
         latency_ms: predicted or measured latency: its median, or the quantile that the study's pessimism asks for.
         latency_median_ms, latency_low_ms, latency_high_ms: its median, 10th and 90th percentile, where they are known.
-        search_loss: loss on the data that the search uses.
+        search_loss: loss on the data that the search uses; `search_inputs` of them were computed.
         loss, metric: on the evaluation data, which the search never sees; None where not evaluated.
         size_bytes: size of the compressed weights.
         on_front: no other evaluated trial is at least as good in search loss and in all objectives.
@@ -48,6 +48,7 @@ class Point:
     plan: str
     loss: float | None = None
     metric: float | None = None
+    search_inputs: int | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
     latency_median_ms: float | None = None

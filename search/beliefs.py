@@ -21,7 +21,8 @@ from .solver import Floats
 
 #: Standard deviations of the coefficients around 1 that are thought of, the one before any loss is known first.
 SPREADS = (0.7, 0.35, 0.15)
-#: What a difference of losses is uncertain by: this share of the differences that the table adds up, and of the loss itself.
+#: What a difference of losses is uncertain by: this share of itself or of the differences that the table adds up, the larger one,
+#: and of the loss. A network that breaks down loses many times what the table says: that must not be read as a coefficient of 10.
 CHANGE_NOISE, LOSS_NOISE = 0.3, 0.01
 #: Earlier Plans of least loss among which the nearest one is sought.
 COMPARED = 32
@@ -107,7 +108,8 @@ def believe(problem: Problem, history: Sequence[tuple[Plan, float]], nearest: Ne
         others, distances = np.array([number for number, _ in compared], np.int64), np.array([far for _, far in compared])
         changes = rows[1:] - rows[others]
         differences = (losses[1:] - losses[others]) / common
-        noise = CHANGE_NOISE * distances + LOSS_NOISE * losses[others] / common + 1e-12
+        surprise = np.maximum(distances, np.abs(differences))
+        noise = CHANGE_NOISE * surprise + LOSS_NOISE * losses[others] / common + 1e-12
         scaled = changes / noise[:, None]
         weight = scaled.T @ scaled
         pull = scaled.T @ ((differences - changes.sum(1)) / noise)

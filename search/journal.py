@@ -36,7 +36,7 @@ class _StudyJournal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._unwritten += b"".join([json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs])
         if any(log["op_code"] != JournalOperation.SET_TRIAL_PARAM for log in logs):
-            self._write(lasting=any("state" in log or "user_attr" in log for log in logs))
+            self._write(lasting=any("state" in log or log["op_code"] == JournalOperation.SET_STUDY_USER_ATTR for log in logs))
         self._logs += logs
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:

@@ -31,7 +31,7 @@ ELITE, THOUGHTS = 4, 8
 NEAR = 2
 #: Attempts at a Plan that has not been evaluated, of which the first are solutions and the others swaps, before one is sought in
 #: small steps,
-ATTEMPTS, SOLVES = 6, 2
+ATTEMPTS, SOLVES = 8, 4
 #: and the number of these before a repeated one is accepted.
 STEPS = 200
 

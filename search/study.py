@@ -20,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import UserError
+from ..evaluators.score import Score
 from ..spaces.plan import Plan
 from .baselines import BASELINE
 from .evopress import EvoPressSampler
@@ -41,13 +42,17 @@ _EARLIER = {"max size": None, "objectives": "latency"}
 #: Losses are cut here, so that a network which overflows is a bad trial and no failed one.
 LOSS_CEILING = 1e6
 _FINGERPRINT = "autocompress"
+#: The attribute of a trial that holds all of its Score but the loss.
+SCORE = "score"
 
 Progress = Callable[[int, int, str], None]
+#: The Score of a Plan, stopped where it is hopeless beside a rival's.
+Scoring = Callable[[Plan, Score | None], Score]
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One finished trial; `size` in bytes."""
+    """One finished trial; `size` in bytes. A trial of another program has no Score, but a loss."""
 
     number: int
     plan: Plan
@@ -56,6 +61,12 @@ class Evaluated:
     seconds: float
     baseline: str | None
     size: int
+    score: Score | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether its loss is that of all samples."""
+        return self.score is None or self.score.whole
 
     def within(self, budget_ms: float | None, max_bytes: int | None) -> bool:
         """Whether it keeps to both budgets."""
@@ -187,7 +198,7 @@ def open_storage(url: str) -> BaseStorage:
 def run_trials(
     study: optuna.Study,
     problem: Problem,
-    loss: Callable[[Plan], float],
+    scoring: Scoring,
     sampler: str,
     budget_ms: float | None,
     trials: int,
@@ -195,18 +206,27 @@ def run_trials(
     seed: int,
     progress: Progress,
 ) -> None:
-    """Evaluate Plans until the study holds `trials` finished ones, or `timeout` seconds have passed."""
+    """Evaluate Plans until the study holds `trials` finished ones, or `timeout` seconds have passed.
+
+    Cheap evaluations come first: a Plan that some finished trial beats by far on the first samples, at no higher costs, is not
+    computed on the others. Baselines always are.
+    """
     end = math.inf if timeout is None else time.monotonic() + timeout
     # A sampler that proposes from the seed and the finished trials alone is made once: it remembers what it has worked out.
     once = make_sampler(sampler, problem, budget_ms, seed) if sampler == "ours" or sampler in RIVALS else None
     parameters = Parameters(problem.space)
-    best, looked_at = math.inf, set[int]()
+    best, looked_at, rivals = math.inf, set[int](), _Rivals()
     while True:
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         for done in finished:
-            if done.number not in looked_at and all(value <= 0 for value in done.constraints.values()):
-                best = min(best, done.values[0])
+            if done.number in looked_at:
+                continue
             looked_at.add(done.number)
+            if all(value <= 0 for value in done.constraints.values()):
+                best = min(best, done.values[0])
+            known, done_plan = _score(done), parameters.plan_of(done.params)
+            if known is not None and done_plan is not None:
+                rivals.add(_compared(problem, done_plan), known)
         progress(len(finished), trials, f"best loss {best:.4g}" if math.isfinite(best) else "")
         if len(finished) >= trials or time.monotonic() >= end:
             return
@@ -224,13 +244,45 @@ def run_trials(
                 trial.set_constraint(CONSTRAINT, costs["latency"] - budget_ms)
             if problem.max_bytes is not None:
                 trial.set_constraint(SIZE_CONSTRAINT, costs["size"] - problem.max_bytes)
-            value = loss(plan)
-            value = min(value, LOSS_CEILING) if math.isfinite(value) else LOSS_CEILING
-            study.tell(trial, [value, *[costs[objective] for objective in problem.minimised(budget_ms)]])
+            found = scoring(plan, None if BASELINE in trial.user_attrs else rivals.best(_compared(problem, plan)))
+            trial.set_user_attr(SCORE, [_bounded(found.first), found.inputs, found.samples])
+            study.tell(trial, [_bounded(found.loss), *[costs[objective] for objective in problem.minimised(budget_ms)]])
         except (Exception, KeyboardInterrupt):
             # An interrupt may come when the trial has just been told.
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
+
+
+def _bounded(loss: float) -> float:
+    return min(loss, LOSS_CEILING) if math.isfinite(loss) else LOSS_CEILING
+
+
+class _Rivals:
+    """Finished trials that were computed on all samples, beside which others may be hopeless."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[tuple[float, ...], Score]] = []
+
+    def add(self, costs: tuple[float, ...], score: Score) -> None:
+        if score.whole:
+            self._known.append((costs, score))
+
+    def best(self, costs: tuple[float, ...]) -> Score | None:
+        """The one of least loss on the first samples among those with no higher cost of any kind."""
+        fitting = (score for known, score in self._known if all(one <= other for one, other in zip(known, costs, strict=True)))
+        return min(fitting, key=lambda score: (score.first, score.loss), default=None)
+
+
+def _compared(problem: Problem, plan: Plan) -> tuple[float, ...]:
+    """The costs in which no Plan may be worse than one that it stops; bytes only where they matter."""
+    sized = "size" in problem.objectives or problem.max_bytes is not None
+    return (problem.latency.ms(plan), *([float(problem.sizes.bytes(plan))] if sized else []))
+
+
+def _score(trial: FrozenTrial) -> Score | None:
+    """The Score of a finished trial; None where it is of another program."""
+    stored = trial.user_attrs.get(SCORE)
+    return Score(trial.values[0], *stored) if stored is not None else None
 
 
 def _begin(study: optuna.Study) -> optuna.Trial:
@@ -256,7 +308,7 @@ def evaluated(study: optuna.Study, problem: Problem) -> list[Evaluated]:
         if plan is not None:
             baseline = trial.user_attrs.get(BASELINE)
             ms, size = problem.latency.ms(plan), problem.sizes.bytes(plan)
-            found.append(Evaluated(trial.number, plan, trial.values[0], ms, _seconds(trial), baseline, size))
+            found.append(Evaluated(trial.number, plan, trial.values[0], ms, _seconds(trial), baseline, size, _score(trial)))
     return found
 
 

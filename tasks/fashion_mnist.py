@@ -151,7 +151,7 @@ MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
 #: Training images that training leaves out: its decisions and the search's calibration come from these.
 HELD_OUT = 5_000
-CALIBRATION = 1_024
+CALIBRATION = 2_048
 #: Images that fine-tuning gets at a time.
 TRAINING_BATCH = 64
 

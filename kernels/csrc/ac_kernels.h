@@ -112,6 +112,9 @@ AC_EXPORT const ac_kernel *ac_find(const char *name);
 /* The name of kernel 0 <= number < ac_kernel_count. */
 AC_EXPORT const char *ac_kernel_name(int64_t number);
 
+/* Whether the s8 kernels use I8MM (cpu.h): this CPU has it. */
+AC_EXPORT int64_t ac_uses_i8mm(void);
+
 /* Entries of `offsets`: kept blocks of a sparse kernel or indices of a gather (`blocks`), positions of the window for others. */
 AC_EXPORT int64_t ac_offset_count(const ac_kernel *kernel, const ac_problem *p, int64_t blocks);
 

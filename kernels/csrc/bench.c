@@ -288,8 +288,8 @@ static void print_header(long cpu) {
   const char *machine = "unknown";
 #endif
   /* Every Linux kernel gives 64-bit programs a vDSO; user-mode emulators do not, or only lately. */
-  printf("{\"bench\": 1, \"machine\": \"%s\", \"cpu\": %ld, \"vdso\": %s, \"kernels\": [", machine, cpu,
-         getauxval(AT_SYSINFO_EHDR) ? "true" : "false");
+  printf("{\"bench\": 1, \"machine\": \"%s\", \"cpu\": %ld, \"vdso\": %s, \"i8mm\": %s, \"kernels\": [", machine, cpu,
+         getauxval(AT_SYSINFO_EHDR) ? "true" : "false", ac_uses_i8mm() ? "true" : "false");
   for (int64_t i = 0; i < ac_kernel_count; i++) printf("%s\"%s\"", i ? ", " : "", ac_kernels[i].name);
   printf("]}\n");
   fflush(stdout);

@@ -23,6 +23,11 @@ typedef float real;
 #define ac_scatter ac_scatter4
 #define ac_gather_rows ac_gather_rows4
 #define ac_gather_masked ac_gather_masked4
+#define ac_gather_eights ac_gather_eights4
+#define ac_eights ac_eights4
+#define ac_eights_of ac_eights_of4
+#define ac_eights_row ac_eights_row4
+#define ac_eights_fit ac_eights_fit4
 #define AC_FILL ac_fill4
 #define AC_PICK ac_pick4
 #else
@@ -34,6 +39,11 @@ typedef _Float16 element;
 #define ac_scatter ac_scatter2
 #define ac_gather_rows ac_gather_rows2
 #define ac_gather_masked ac_gather_masked2
+#define ac_gather_eights ac_gather_eights2
+#define ac_eights ac_eights2
+#define ac_eights_of ac_eights_of2
+#define ac_eights_row ac_eights_row2
+#define ac_eights_fit ac_eights_fit2
 #define AC_FILL(to, count, fill) ac_fill2(to, count, (uint16_t)(fill))
 #define AC_PICK ac_pick2
 #if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)

@@ -22,11 +22,10 @@
 #define NARROW 4
 
 #if !SPARSE
-/* A tile's place in y, its inputs, and where they were. */
+/* A tile's place in y, and its inputs. */
 typedef struct {
   ac_place place;
   element *inputs;
-  ac_cut cut;
 } ac_gathered;
 
 /* What the tiles of a dense kernel share: how many inputs were gathered, whether they are the first and the last ones, and the elements
@@ -38,13 +37,6 @@ typedef struct {
   int64_t depth, first, last, next_weights;
   ac_bounds bounds;
 } ac_part;
-#endif
-
-/* Bring a line into L1. Only where its effect has been measured. */
-#if defined(__AVX__)
-#define FETCH(p, write) __builtin_prefetch(p, write)
-#else
-#define FETCH(p, write) ((void)0)
 #endif
 
 #define TILE tile_wide

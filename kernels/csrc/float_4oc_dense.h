@@ -6,6 +6,7 @@
  * AC_PANEL_DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
  */
 #define MOST_TILES 8
+#define FEWEST_TOGETHER 48 /* inputs from which the first rows are computed while they are gathered: with fewer, the calls cost more */
 #define PIXEL_GROUPS 4 /* of 4 rows, computed together for a single pixel */
 #if defined(__AVX__)
 #define PIXEL_CHAINS 2 /* sums of a row: what registers there are */
@@ -88,8 +89,7 @@ AC_DEFINE_GATHER(gather_middle, MIDDLE)
 
 /* Inputs n to n + rows of a tile into its panel, all of which are at one position of the window if the source is x itself. */
 static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t n, int64_t rows, int64_t depth,
-                        const ac_gathered *tile) {
-  const ac_cut *cut = &tile->cut;
+                        const ac_gathered *tile, const ac_cut *cut) {
   const element *planes = source->planes, *from = planes + ac_first_pixel(source, &tile->place);
   const int64_t width = tile->place.width;
   element *to = tile->inputs + n * width;
@@ -97,6 +97,10 @@ static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t
     gather_wide(to, from, offsets, rows);
   } else if (width == MIDDLE && cut->whole) {
     gather_middle(to, from, offsets, rows);
+  } else if (width == WIDE && cut->eights != 0) {
+    ac_gather_eights((void *)to, (const void *)from, offsets, rows, WIDE, 0, cut, (const void *)planes, source->pixels);
+  } else if (width == MIDDLE && cut->eights != 0) {
+    ac_gather_eights((void *)to, (const void *)from, offsets, rows, MIDDLE, 0, cut, (const void *)planes, source->pixels);
   } else if (width == WIDE && source->flat != 0) {
     ac_gather_masked((void *)to, (const void *)from, offsets, rows, WIDE, 0, cut, (const void *)planes, source->flat);
   } else if (width == WIDE) {
@@ -115,17 +119,88 @@ static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t
   }
 }
 
-/* The inputs first to first + depth of tiles. */
-static void gather(const ac_problem *p, const ac_source *source, const int32_t *offsets, ac_gathered *tiles, int64_t count,
+/* How many inputs of a part, from its n-th on, are cut in the same way: those at one position of the window, if the source is x itself. */
+static inline int64_t alike(const ac_problem *p, const ac_source *source, int64_t first, int64_t n, int64_t depth) {
+  if (!source->in_place) return depth - n;
+  const int64_t left = p->columns - (first + n) % p->columns;
+  return left < depth - n ? left : depth - n;
+}
+
+/* How a tile is cut for them. */
+static inline const ac_cut *cut_at(const ac_problem *p, const ac_source *source, const ac_gathered *tile, int64_t n, ac_cuts *cuts) {
+  return ac_cut_at(p, source, &tile->place, source->in_place ? n / p->columns : 0, cuts);
+}
+
+/* The inputs first to first + depth of a tile. */
+static void gather(const ac_problem *p, const ac_source *source, const int32_t *offsets, const ac_gathered *tile, ac_cuts *cuts,
                    int64_t first, int64_t depth) {
-  for (int64_t n = 0, rows = depth; n < depth; n += rows) {
-    if (source->in_place) { /* at every position of the window tiles are cut in another way */
-      const int64_t window = (first + n) / p->columns, left = (window + 1) * p->columns - (first + n);
-      rows = left < depth - n ? left : depth - n;
-      for (int64_t t = 0; t < count; t++) ac_cut_tile(p, source, &tiles[t].place, window, &tiles[t].cut);
-    }
-    for (int64_t t = 0; t < count; t++) gather_tile(source, offsets + first + n, n, rows, depth, tiles + t);
+  for (int64_t n = 0, rows; n < depth; n += rows) {
+    rows = alike(p, source, first, n, depth);
+    const ac_cut *cut = cut_at(p, source, tile, first + n, cuts);
+    gather_tile(source, offsets + first + n, n, rows, depth, tile, cut);
   }
+}
+
+#define WIDE_VECTORS (WIDE / REAL_LANES)
+
+/* Products of `rows` inputs, each of which is copied just before; the copy of one is read only after the next one was copied. */
+#define COPY_AND_STEP(copy)                                           \
+  {                                                                   \
+    const int64_t i = 0;                                              \
+    copy;                                                             \
+  }                                                                   \
+  AC_SHORT for (int64_t i = 1; i < rows; i++, weights += 4) {         \
+    copy;                                                             \
+    FETCH(weights + next_weights, 0);                                 \
+    tile_wide_step(sum, to + (i - 1) * WIDE, weights);                \
+  }                                                                   \
+  tile_wide_step(sum, to + (rows - 1) * WIDE, weights)
+
+/* Products of `rows` inputs that are one run of a plane. */
+static inline __attribute__((always_inline)) void whole_steps(REALS(REAL_LANES) (*sum)[WIDE_VECTORS], element *to,
+                                                              const element *from, const int32_t *offsets, int64_t rows,
+                                                              const element *weights, int64_t next_weights) {
+  COPY_AND_STEP(memcpy(to + i * WIDE, from + offsets[i], WIDE * sizeof *to));
+}
+
+/* The same of every second pixel of one run. */
+static inline __attribute__((always_inline)) void second_steps(REALS(REAL_LANES) (*sum)[WIDE_VECTORS], element *to,
+                                                               const element *from, const int32_t *offsets, int64_t rows,
+                                                               const element *weights, int64_t next_weights,
+                                                               const ac_eights *eights) {
+  COPY_AND_STEP(ac_eights_row((void *)(to + i * WIDE), (const void *)(from + offsets[i]), WIDE, eights, 1));
+}
+
+/* The first 4 rows of a wide tile, whose inputs first to first + depth are gathered at the same time where they are no pieces: waiting
+ * for them costs little between products. */
+static AC_NOINLINE void gather_first_rows(const ac_part *part, const ac_source *source, const int32_t *offsets, const ac_gathered *tile,
+                                          ac_cuts *cuts, int64_t first, real *own) {
+  const ac_problem *p = part->p;
+  const element *weights = (const element *)p->weights + 4 * first, *planes = source->planes;
+  const int64_t begin = ac_first_pixel(source, &tile->place);
+  REALS(REAL_LANES) sum[4][WIDE_VECTORS];
+  tile_wide_begin(p, part->first, 0, own, sum);
+  if (part->last) tile_wide_fetch(part, p, tile, 0);
+  for (int64_t n = 0, rows; n < part->depth; n += rows, weights += 4 * rows) {
+    rows = alike(p, source, first, n, part->depth);
+    const ac_cut *cut = cut_at(p, source, tile, first + n, cuts);
+    const int32_t *at = offsets + first + n;
+    element *to = tile->inputs + n * WIDE;
+    if (cut->whole) {
+      whole_steps(sum, to, planes + begin, at, rows, weights, part->next_weights);
+      continue;
+    }
+    if (cut->eights == 1) {
+      const ac_eights eights = ac_eights_of(cut, WIDE, 0, 1);
+      if (ac_eights_fit(&eights, begin + at[0], source->pixels) && ac_eights_fit(&eights, begin + at[rows - 1], source->pixels)) {
+        second_steps(sum, to, planes + begin, at, rows, weights, part->next_weights, &eights);
+        continue;
+      }
+    }
+    gather_tile(source, at, n, rows, part->depth, tile, cut);
+    for (int64_t i = 0; i < rows; i++) tile_wide_step(sum, to + i * WIDE, weights + 4 * i);
+  }
+  tile_wide_end(part, p, part->bounds, part->last, tile, 0, own, sum);
 }
 
 /* What a panel will be gathered from: behind the run that was read last of a plane comes the same one of the next. */
@@ -177,19 +252,27 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
   const int64_t room = AC_PANEL_DEPTH / most_depth, most = room < MOST_TILES ? room : MOST_TILES;
   ac_gathered tiles[MOST_TILES + 1];
+  ac_cuts cuts[AC_PART_TILES + 1];
   for (int64_t pixel = 0; pixel < outputs.positions;) {
     const int64_t count = cut(p, &outputs, pixel, most, tiles);
     int64_t wide = 0;
     while (wide < count && tiles[wide].place.width == WIDE) wide++;
     const ac_place here = tiles[0].place, end = tiles[count - 1].place;
     pixel = end.pixel + end.width;
-    if (!source.in_place)
-      for (int64_t t = 0; t < count; t++) ac_cut_tile(p, &source, &tiles[t].place, 0, &tiles[t].cut);
+    for (int64_t t = 0; t < count && t <= AC_PART_TILES; t++) ac_no_cuts(cuts + t);
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
-      for (int64_t t = 0; t < count; t++) tiles[t].inputs = panel + t * depth * WIDE;
-      gather(p, &source, offsets, tiles, count, first, depth);
       const ac_part part = {p, &outputs, y, depth, first == 0, first + depth == inputs, 4 * inputs, bounds_of(p)};
+      const int64_t together = depth >= FEWEST_TOGETHER;
+      for (int64_t t = 0; t < count; t++) {
+        ac_cuts *const own_cuts = cuts + (parts > 1 ? t : 0); /* they serve again for the other parts */
+        if (parts == 1) ac_no_cuts(own_cuts);
+        tiles[t].inputs = panel + t * depth * WIDE;
+        if (t < wide && together)
+          gather_first_rows(&part, &source, offsets, tiles + t, own_cuts, first, partial + t * 4 * WIDE);
+        else
+          gather(p, &source, offsets, tiles + t, own_cuts, first, depth);
+      }
       /* What comes next, and how much of it comes nearer while 4 rows are computed. */
       const int64_t next = part.last ? 0 : first + depth, next_depth = inputs - next < most_depth ? inputs - next : most_depth;
       const ac_place there = part.last ? ac_place_of(p, &outputs, pixel, 1) : here;
@@ -202,7 +285,7 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
         fetched = until;
         const element *weights = (const element *)p->weights + row * inputs + 4 * first;
         real *own = partial + row * own_sums;
-        tile_wide(&part, tiles, wide, row, weights, own);
+        if (row > 0 || !together) tile_wide(&part, tiles, wide, row, weights, own);
         own += wide * 4 * WIDE;
         for (const ac_gathered *tile = tiles + wide; tile != tiles + count; tile++, own += 4 * WIDE) {
           if (tile->place.width == MIDDLE)

@@ -1,26 +1,5 @@
 /* Included by float_4oc.h once per width of the tile: all rows, 4 at a time, for LANES * VECTORS positions. */
-#define VECTOR REALS(LANES)
-#define WIDTH (LANES * VECTORS)
-
-/* sum[row][vector] += input[vector] * weight[row] for one input of 4 rows. */
-static inline void AC_JOIN(TILE, _step)(VECTOR (*sum)[VECTORS], const element *from, const element *weights) {
-#if !defined(__AVX__)
-  const REALS(4) weight = LOAD_REALS(4, weights); /* which FMLA then takes by element */
-#endif
-  VECTOR input[VECTORS];
-  for (int v = 0; v < VECTORS; v++) input[v] = LOAD_REALS(LANES, from + LANES * v);
-  for (int i = 0; i < 4; i++) {
-#if defined(__AVX__)
-    const VECTOR factor = AC_SPLAT(VECTOR, (real)weights[i]); /* a broadcast from memory takes no shuffle */
-#else
-    const real factor = weight[i];
-#endif
-    for (int v = 0; v < VECTORS; v++) sum[i][v] += input[v] * factor;
-#if VECTORS == 3
-    AC_SETTLE(sum[i][0], sum[i][1], sum[i][2]);
-#endif
-  }
-}
+#include "float_4oc_step.h"
 
 /* Outputs of up to 4 rows where they are no plain runs, or their activation bends. */
 static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view *view, const ac_place *place, int64_t row,
@@ -89,7 +68,41 @@ static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spots,
   }
 }
 #elif !COLUMN_TILE
-/* 4 rows of `count` tiles: sums begin as bias or, behind the first inputs, as `own`, and end there unless these are the last inputs. */
+/* Sums of 4 rows begin as bias or, behind the first inputs, as `own`, and end there unless these are the last inputs. What they depend on
+ * is handed over, because any store might change it for all the compiler knows. */
+static inline __attribute__((always_inline)) void AC_JOIN(TILE, _begin)(const ac_problem *p, int64_t first, int64_t row, const real *own,
+                                                                        VECTOR (*sum)[VECTORS]) {
+  if (!first)
+    memcpy(sum, own, 4 * sizeof *sum);
+  else
+    for (int i = 0; i < 4; i++)
+      for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
+}
+
+static inline __attribute__((always_inline)) void AC_JOIN(TILE, _end)(const ac_part *part, const ac_problem *p, ac_bounds bounds,
+                                                                      int64_t last, const ac_gathered *tile, int64_t row, real *own,
+                                                                      VECTOR (*sum)[VECTORS]) {
+  if (last)
+    AC_JOIN(TILE, _finish)(p, part->view, &tile->place, row, sum, bounds, part->y);
+  else
+    memcpy(own, sum, 4 * sizeof *sum);
+}
+
+/* The lines that the 4 rows behind `row` write: a tile goes through more planes than a CPU foresees streams. */
+static inline __attribute__((always_inline)) void AC_JOIN(TILE, _fetch)(const ac_part *part, const ac_problem *p,
+                                                                        const ac_gathered *tile, int64_t row) {
+#if defined(__AVX__)
+  for (int i = 4; i < 8; i++) {
+    const element *later = part->y + (row + i) * p->y_plane + tile->place.pixel;
+    for (int64_t at = 64 / sizeof *later - 1; at < WIDTH - 1; at += 64 / sizeof *later) FETCH(later + at, 1);
+    FETCH(later + WIDTH - 1, 1);
+  }
+#else
+  (void)part, (void)p, (void)tile, (void)row;
+#endif
+}
+
+/* 4 rows of `count` tiles. */
 static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64_t count, int64_t row, const element *weights,
                              real *own) {
   const ac_problem *p = part->p;
@@ -97,20 +110,8 @@ static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64
   const int64_t first = part->first, last = part->last;
   for (const ac_gathered *behind = tile + count; tile != behind; tile++, own += 4 * WIDTH) {
     VECTOR sum[4][VECTORS];
-    if (first) {
-      for (int i = 0; i < 4; i++)
-        for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
-    } else {
-      memcpy(sum, own, sizeof sum);
-    }
-#if defined(__AVX__)
-    if (last) /* the lines that the next 4 rows write: a tile goes through more planes than a CPU foresees streams */
-      for (int i = 4; i < 8; i++) {
-        const element *later = part->y + (row + i) * p->y_plane + tile->place.pixel;
-        for (int64_t at = 64 / sizeof *later - 1; at < WIDTH - 1; at += 64 / sizeof *later) FETCH(later + at, 1);
-        FETCH(later + WIDTH - 1, 1);
-      }
-#endif
+    AC_JOIN(TILE, _begin)(p, first, row, own, sum);
+    if (last) AC_JOIN(TILE, _fetch)(part, p, tile, row);
     const element *from = tile->inputs, *weight = weights, *const end = from + part->depth * WIDTH;
 #if defined(__AVX__)
     /* Of the weights of the next 4 rows a line in every fourth step. Of an odd number of inputs the last ones are left to the loop below. */
@@ -132,10 +133,7 @@ static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64
 #endif
 #endif
     for (; from != end; from += WIDTH, weight += 4) AC_JOIN(TILE, _step)(sum, from, weight);
-    if (last)
-      AC_JOIN(TILE, _finish)(p, part->view, &tile->place, row, sum, bounds, part->y);
-    else
-      memcpy(own, sum, sizeof sum);
+    AC_JOIN(TILE, _end)(part, p, bounds, last, tile, row, own, sum);
   }
 }
 #endif

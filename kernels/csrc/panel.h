@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "cpu.h"
 #include "simd.h"
 #include "view.h"
 
@@ -28,9 +29,16 @@ typedef struct {
   ac_piece eight[AC_WIDEST / 4], four[AC_WIDEST / 2], one[AC_WIDEST];
 } ac_pieces;
 
+/* Pixels `begin` to `end` of 8, where the first of the 8 would be at `from`. */
+typedef struct {
+  int32_t from, begin, end;
+} ac_part_of_8;
+
 typedef struct {
   int64_t step;  /* pixels of a plane from one of a piece to the next: 1 or 2 */
   int64_t whole; /* the tile is one run, of step 1 */
+  int64_t eights; /* with step 2: every 8 pixels lie in at most that many runs, 1 or 2, and there are no pieces; else 0 */
+  ac_part_of_8 part[2][AC_WIDEST / 8];
   ac_pieces inside, outside; /* what is copied, and what is filled */
 } ac_cut;
 
@@ -39,6 +47,7 @@ typedef struct {
   const void *planes;
   int64_t plane, height, width; /* in pixels; planes are `plane` apart */
   int64_t step_rows, step;      /* rows, and pixels of a row, from one output to the next */
+  int64_t pixels;               /* in place: of all planes; else 0 */
   int64_t in_place;             /* planes are those of x, and the window may lie partly outside of them */
   int64_t flat;                 /* in place without a stride, and rows are as long as those of outputs: the pixels of all planes; else 0 */
 } ac_source;
@@ -55,13 +64,15 @@ static inline int64_t ac_in_place(const ac_problem *p, const ac_view *view, int6
 static inline ac_source ac_source_of(const ac_problem *p, const ac_view *view, int64_t planes, const void *x, const void *copy) {
   const int64_t flat = p->stride_height == 1 && p->stride_width == 1 && p->x_width == p->y_width;
   if (ac_in_place(p, view, planes))
-    return (ac_source){x, p->x_plane, p->x_height, p->x_width, p->stride_height, p->stride_width, 1, flat * planes * p->x_plane};
-  return (ac_source){view->copied ? copy : x, view->plane, view->height, view->width, 1, 1, 0, 0};
+    return (ac_source){x, p->x_plane, p->x_height, p->x_width, p->stride_height, p->stride_width, planes * p->x_plane, 1,
+                       flat * planes * p->x_plane};
+  return (ac_source){view->copied ? copy : x, view->plane, view->height, view->width, 1, 1, 0, 0, 0};
 }
 
-/* Whether the dense int8 kernel gathers its inputs: there is a window, and there are enough outputs for its narrowest tile. */
+/* Whether the dense int8 kernel gathers its inputs: there is a window, or they are to be paired for SMMLA, and there are enough outputs for
+ * its narrowest tile. */
 static inline int64_t ac_s8_gathers(const ac_problem *p) {
-  return p->kernel_height * p->kernel_width > 1 && p->y_height * p->y_width >= 4;
+  return (p->kernel_height * p->kernel_width > 1 || ac_i8mm()) && p->y_height * p->y_width >= 4;
 }
 
 /* Where the first pixel of a tile is in a plane. */
@@ -69,8 +80,20 @@ static inline int64_t ac_first_pixel(const ac_source *source, const ac_place *pl
   return place->row * source->step_rows * source->width + place->column * source->step;
 }
 
-/* How the tile at `place` is cut at a position of the window. */
-void ac_cut_tile(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t window, ac_cut *cut);
+#define AC_CUTS 5
+
+/* Cuts of one tile at columns of the window, for all rows of it in which no row of the tile is outside of the source; -1: of none. */
+typedef struct {
+  int64_t column[AC_CUTS];
+  ac_cut cut[AC_CUTS];
+} ac_cuts;
+
+static inline void ac_no_cuts(ac_cuts *cuts) {
+  for (int i = 0; i < AC_CUTS; i++) cuts->column[i] = -1;
+}
+
+/* How the tile at `place` is cut at a position of the window; valid until the next call. */
+const ac_cut *ac_cut_at(const ac_problem *p, const ac_source *source, const ac_place *place, int64_t window, ac_cuts *cuts);
 
 /* A piece of a plane. */
 #define AC_DEFINE_PIECES(bits, bytes)                                                                                             \
@@ -88,6 +111,16 @@ void ac_cut_tile(const ac_problem *p, const ac_source *source, const ac_place *p
 
 AC_DEFINE_PIECES(32, 4)
 AC_DEFINE_PIECES(16, 2)
+
+/* Of 8 lanes those from `begin` to `end` set. */
+#define AC_DEFINE_LANES(bits, bytes)                                                                                              \
+  static inline u##bits##x8 ac_lanes##bytes(int64_t begin, int64_t end) {                                                         \
+    static const int##bits##_t set[24] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};                                \
+    return AC_LOAD(u##bits##x8, set + 8 - begin) & AC_LOAD(u##bits##x8, set + 16 - end);                                          \
+  }
+
+AC_DEFINE_LANES(32, 4)
+AC_DEFINE_LANES(16, 2)
 
 /* Rows of a panel, `width` pixels, where the first one of every plane is at its offset from `from`: a few of them at a time, because distant
  * planes are more pages than a TLB has entries. */
@@ -157,6 +190,82 @@ AC_DEFINE_GATHER_ROWS(16, 2)
 
 AC_DEFINE_GATHER_MASKED(32, 4)
 AC_DEFINE_GATHER_MASKED(16, 2)
+
+/* The same of every second pixel, where a tile has no pieces: 8 pixels are what lies in one run and, behind it, in another. Once for all rows: */
+#define AC_DEFINE_GATHER_EIGHTS(bits, bytes)                                                                                       \
+  typedef struct {                                                                                                                 \
+    u##bits##x8 mask[2][AC_WIDEST / 8], outside[AC_WIDEST / 8];                                                                    \
+    int64_t from[2][AC_WIDEST / 8], lowest, highest; /* pixels from the tile's first one */                                        \
+  } ac_eights##bytes;                                                                                                              \
+                                                                                                                                   \
+  static inline __attribute__((always_inline)) ac_eights##bytes ac_eights_of##bytes(const ac_cut *cut, int64_t width,              \
+                                                                                    uint##bits##_t fill, const int parts) {        \
+    ac_eights##bytes eights;                                                                                                       \
+    eights.lowest = eights.highest = 0;                                                                                            \
+    for (int64_t v = 0; v < width / 8; v++) {                                                                                      \
+      eights.outside[v] = AC_SPLAT(u##bits##x8, fill);                                                                             \
+      for (int n = 0; n < parts; n++) {                                                                                            \
+        const ac_part_of_8 part = cut->part[n][v];                                                                                 \
+        eights.from[n][v] = part.from;                                                                                             \
+        if (part.from < eights.lowest) eights.lowest = part.from;                                                                  \
+        if (part.from > eights.highest) eights.highest = part.from;                                                                \
+        eights.mask[n][v] = ac_lanes##bytes(part.begin, part.end);                                                                 \
+        eights.outside[v] &= ~eights.mask[n][v];                                                                                   \
+      }                                                                                                                            \
+    }                                                                                                                              \
+    return eights;                                                                                                                 \
+  }                                                                                                                                \
+                                                                                                                                   \
+  static inline u##bits##x8 ac_second##bytes(const uint##bits##_t *from) {                                                         \
+    return __builtin_shufflevector(AC_LOAD(u##bits##x8, from), AC_LOAD(u##bits##x8, from + 7), 0, 2, 4, 6, 9, 11, 13, 15);         \
+  }                                                                                                                                \
+                                                                                                                                   \
+  static inline __attribute__((always_inline)) void ac_eights_row##bytes(uint##bits##_t *to, const uint##bits##_t *row,            \
+                                                                         int64_t width, const ac_eights##bytes *eights,            \
+                                                                         const int parts) {                                        \
+    for (int64_t v = 0; v < width / 8; v++) {                                                                                      \
+      u##bits##x8 eight = (ac_second##bytes(row + eights->from[0][v]) & eights->mask[0][v]) | eights->outside[v];                  \
+      if (parts == 2) eight |= ac_second##bytes(row + eights->from[1][v]) & eights->mask[1][v];                                    \
+      AC_STORE(u##bits##x8, to + 8 * v, eight);                                                                                    \
+    }                                                                                                                              \
+  }                                                                                                                                \
+                                                                                                                                   \
+  /* Whether reading vectors `at` some pixels from the first one of the source stays within its `pixels`. */                       \
+  static inline int64_t ac_eights_fit##bytes(const ac_eights##bytes *eights, int64_t at, int64_t pixels) {                         \
+    return at + eights->lowest >= 0 && at + eights->highest + 15 <= pixels;                                                        \
+  }                                                                                                                                \
+                                                                                                                                   \
+  static inline __attribute__((always_inline)) void ac_gather_parts##bytes(                                                        \
+      uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, int64_t width, uint##bits##_t fill,    \
+      const ac_cut *cut, const uint##bits##_t *planes, int64_t pixels, const int parts) {                                          \
+    const ac_eights##bytes eights = ac_eights_of##bytes(cut, width, fill, parts);                                                  \
+    AC_SHORT for (int64_t i = 0; i < rows; i++, to += width) {                                                                     \
+      const uint##bits##_t *row = from + offsets[i];                                                                               \
+      if (ac_eights_fit##bytes(&eights, row - planes, pixels)) {                                                                   \
+        ac_eights_row##bytes(to, row, width, &eights, parts);                                                                      \
+        continue;                                                                                                                  \
+      }                                                                                                                            \
+      for (int64_t at = 0; at < width; at++) {                                                                                     \
+        to[at] = fill;                                                                                                             \
+        for (int n = 0; n < parts; n++) {                                                                                          \
+          const ac_part_of_8 part = cut->part[n][at / 8];                                                                          \
+          if (part.begin <= at % 8 && at % 8 < part.end) to[at] = row[part.from + 2 * (at % 8)];                                   \
+        }                                                                                                                          \
+      }                                                                                                                            \
+    }                                                                                                                              \
+  }                                                                                                                                \
+                                                                                                                                   \
+  static inline __attribute__((always_inline)) void ac_gather_eights##bytes(                                                       \
+      uint##bits##_t *to, const uint##bits##_t *from, const int32_t *offsets, int64_t rows, int64_t width, uint##bits##_t fill,    \
+      const ac_cut *cut, const uint##bits##_t *planes, int64_t pixels) {                                                           \
+    if (cut->eights == 1)                                                                                                          \
+      ac_gather_parts##bytes(to, from, offsets, rows, width, fill, cut, planes, pixels, 1);                                        \
+    else                                                                                                                           \
+      ac_gather_parts##bytes(to, from, offsets, rows, width, fill, cut, planes, pixels, 2);                                        \
+  }
+
+AC_DEFINE_GATHER_EIGHTS(32, 4)
+AC_DEFINE_GATHER_EIGHTS(16, 2)
 
 /* For every input, window by window, its offset from the one of the first plane that belongs to a tile's first pixel. */
 void ac_input_offsets(const ac_problem *p, const ac_source *source, int64_t planes, int32_t *offsets);

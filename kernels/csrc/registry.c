@@ -2,6 +2,8 @@
 #include <string.h>
 
 #include "bands.h"
+#include "cpu.h"
+#include "f32_winograd.h"
 #include "panel.h"
 #include "pool.h"
 #include "view.h"
@@ -18,6 +20,7 @@
 
 #define AC_KERNEL_LIST(X)                                   \
   X(f32_dense, AC_MATRIX, AC_F32, AC_F32, 4, 1, 0, 32)         \
+  X(f32_winograd, AC_MATRIX, AC_F32, AC_F32, 4, 1, 0, 32)      \
   X(f32_block4x1, AC_MATRIX, AC_F32, AC_F32, 4, 1, 1, 32)      \
   X(f32_unstructured, AC_MATRIX, AC_F32, AC_F32, 1, 1, 1, 32)  \
   X(f16_dense, AC_MATRIX, AC_F16, AC_F16, 4, 1, 0, 16)         \
@@ -47,8 +50,9 @@ AC_KERNEL_LIST(AC_DECLARE)
 const ac_kernel ac_kernels[] = {AC_KERNEL_LIST(AC_ENTRY)};
 const int64_t ac_kernel_count = sizeof ac_kernels / sizeof *ac_kernels;
 
-/* No size, and no product of sizes that counts elements, is larger. */
+/* No size, and no product of sizes that counts elements, is larger; without a window weights may be more: 102 million in VGG's first linear. */
 #define LARGEST ((int64_t)1 << 26)
+#define LARGEST_WEIGHTS ((int64_t)1 << 28)
 
 static const int64_t BYTES[] = {4, 2, 1};
 
@@ -65,8 +69,11 @@ static int64_t elements(ac_type type, int64_t channels, int64_t plane) {
   return planes(type, channels) * plane * pixel_bytes(type) / BYTES[type];
 }
 
+static int is_winograd(const ac_kernel *kernel) { return kernel->run == ac_f32_winograd; }
+
 /* Blocks of columns: what an index counts. */
 static int64_t inputs(const ac_kernel *kernel, const ac_problem *p) {
+  if (is_winograd(kernel)) return 16 * p->columns;
   return p->kernel_height * p->kernel_width * (up(p->columns, kernel->block_columns) / kernel->block_columns);
 }
 
@@ -77,6 +84,8 @@ const ac_kernel *ac_find(const char *name) {
 }
 
 const char *ac_kernel_name(int64_t number) { return ac_kernels[number].name; }
+
+int64_t ac_uses_i8mm(void) { return ac_i8mm(); }
 
 int64_t ac_offset_count(const ac_kernel *kernel, const ac_problem *p, int64_t blocks) {
   return kernel->sparse || kernel->op == AC_GATHER ? blocks : p->kernel_height * p->kernel_width;
@@ -104,6 +113,7 @@ int64_t ac_s4_unpacked_bytes(const ac_problem *p) {
 
 int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (kernel->op != AC_MATRIX && kernel->op != AC_DEPTHWISE && kernel->op != AC_POOL) return 0;
+  if (is_winograd(kernel)) return ac_f32_winograd_bytes(p);
   if (kernel->op == AC_DEPTHWISE && kernel->x_type == AC_S8) return ac_s8_depthwise_bytes(p);
   if (kernel->op == AC_DEPTHWISE && kernel->x_type != AC_S8 && ac_is_banded(p))
     return 2 * ac_bands_of(p).length * (int64_t)sizeof(float);
@@ -163,7 +173,8 @@ static const char *check_sizes(const ac_kernel *kernel, const ac_problem *p) {
     return "a plane is out of range";
   if (kernel->op == AC_GATHER) return NULL;
   const int64_t window = p->kernel_height * p->kernel_width;
-  if (window > LARGEST / (up(p->rows, 4) * (kernel->op == AC_MATRIX ? up(p->columns, 4) : 1))) return "a window is out of range";
+  const int64_t most_weights = window == 1 ? LARGEST_WEIGHTS : LARGEST;
+  if (window > most_weights / (up(p->rows, 4) * (kernel->op == AC_MATRIX ? up(p->columns, 4) : 1))) return "a window is out of range";
   const int64_t reach_rows = (p->kernel_height - 1) * p->dilation_height;
   const int64_t reach_columns = (p->kernel_width - 1) * p->dilation_width;
   if (reach_rows > 1 << 20 || reach_columns > 1 << 20) return "a window is out of range";
@@ -173,6 +184,9 @@ static const char *check_sizes(const ac_kernel *kernel, const ac_problem *p) {
       view.copied * view.phase_rows * view.phase_columns > LARGEST / (view.height * view.width) ||
       view.plane > LARGEST / up(p->columns, 4))
     return "the padded input is out of range";
+  if (is_winograd(kernel) && (p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1 ||
+                              p->dilation_height != 1 || p->dilation_width != 1))
+    return "this kernel has a window of 3 x 3, with stride and dilation 1";
   if (kernel->op == AC_MATRIX) return NULL;
   if (p->rows != p->columns) return "rows and columns differ";
   /* So that int32 holds the sum of 256 times as many. */
@@ -212,7 +226,7 @@ const char *ac_validate_sizes(const ac_kernel *kernel, const ac_problem *p) {
 const char *ac_validate(const ac_kernel *kernel, const ac_problem *p, const ac_lengths *lengths, const int32_t *indices) {
   const char *wrong = ac_validate_sizes(kernel, p);
   if (wrong != NULL) return wrong;
-  if (!between(0, lengths->indices, LARGEST)) return "a buffer is too large";
+  if (!between(0, lengths->indices, 4 * LARGEST_WEIGHTS)) return "a buffer is too large";
   const int64_t blocks = lengths->indices / (int64_t)sizeof(int32_t);
   const ac_lengths needed = ac_required(kernel, p, blocks);
   if (memcmp(&needed, lengths, sizeof needed) != 0) return "a buffer has the wrong length";

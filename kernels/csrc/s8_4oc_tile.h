@@ -5,12 +5,22 @@
 
 #include "s8_store.h"
 
+#if SPARSE && AC_I8MM && VECTORS * LANES == WIDE
+#include "s8_4oc_mmla.h"
+#endif
+
 static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
   const int8_t *weights = p->weights;
   const int32_t *offsets = p->offsets;
   const float low = low_code(p), high = high_code(p);
   x += 4 * position;
+#if SPARSE && AC_I8MM && VECTORS * LANES == WIDE
+  if (ac_i8mm()) {
+    by_mmla(p, view, &place, x, low, high, y);
+    return;
+  }
+#endif
   for (int64_t row = 0; row < p->rows; row += 4) {
     VECTOR sum[4][VECTORS];
     for (int i = 0; i < 4; i++)

@@ -8,14 +8,15 @@
 #define FEWEST_PAIRS 24 /* with fewer, what a tile costs besides its products is more than they gain */
 #define TILE_PIXELS 6
 #define PANEL_TILES 5  /* at most AC_WIDEST pixels */
-#define PANEL_QUADS 96 /* so that a panel stays in L1 beside weights and sums */
-#define STAGED 16      /* rows that are gathered before they are widened */
+#define PANEL_QUADS 80 /* so that a panel stays in L1 beside weights and sums */
+#define NEAR_BYTES (1 << 18) /* weights of that size stay in L2 */
+#define STAGED 16            /* rows that are gathered before they are widened */
 
 /* What the tiles of a part of the inputs share. */
 typedef struct {
   const ac_problem *p;
   void *y;
-  int64_t width, depth; /* of the panel: pixels and quads */
+  int64_t depth;        /* of the panel, in quads */
   int64_t next_weights; /* from the weights of 4 rows to those of the next */
   int64_t first, last;
   float low, high;
@@ -65,9 +66,9 @@ static inline __attribute__((always_inline)) void pairs_tile(const ac_pairs *par
     const i32x8 spread = __builtin_shufflevector(start, (i32x4){0}, 0, 4, 1, 5, 2, 6, 3, 7);
     AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = part->first ? spread : own[g * pixels + v];
   }
-  const int64_t step = 4 * part->width, next = part->next_weights;
+  const int64_t next = part->next_weights;
   const int8_t *const end = weights + STEP * part->depth;
-  for (; weights != end; weights += STEP, from += step) {
+  AC_ALIGNED_LOOP for (; weights != end; weights += STEP, from += 4 * AC_WIDEST) {
     i16x16 weight[2];
     AC_UNROLL for (int g = 0; g < groups; g++) weight[g] = __builtin_convertvector(AC_LOAD(i8x16, weights + g * next), i16x16);
     AC_UNROLL for (int v = 0; v < pixels; v++) {
@@ -109,32 +110,43 @@ static pairs_function *const pairs_functions[2][TILE_PIXELS] = {
 };
 
 /* A row of a panel. */
-static inline void widen(int16_t *to, const uint32_t *from, int64_t width) {
-  int64_t i = 0;
-  for (; i + 4 <= width; i += 4) AC_STORE(i16x16, to + 4 * i, __builtin_convertvector(AC_LOAD(i8x16, from + i), i16x16));
-  for (; i < width; i++) AC_STORE(i16x4, to + 4 * i, __builtin_convertvector(AC_LOAD(i8x4, from + i), i16x4));
+static inline void widen(int16_t *to, const uint32_t *from) {
+  AC_UNROLL for (int i = 0; i < AC_WIDEST; i += 4)
+    AC_STORE(i16x16, to + 4 * i, __builtin_convertvector(AC_LOAD(i8x16, from + i), i16x16));
+}
+
+/* Bytes `at` to `end` of the weights of two groups of 4 rows come into L1, `next` bytes apart. */
+static inline void fetch_weights(const int8_t *weights, int64_t next, int64_t at, int64_t end) {
+  AC_SHORT for (; at < end; at += 64) {
+    __builtin_prefetch(weights + at);
+    __builtin_prefetch(weights + next + at);
+  }
 }
 
 /* The quads first to first + depth of the pixels at `place`. */
 static void gather_pairs(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first,
-                         int64_t depth, int16_t *to) {
-  const int64_t quads = (p->columns + 3) / 4, width = place->width, stride = (width + 7) / 8 * 8;
+                         int64_t depth, ac_cuts *cuts, int16_t *to) {
+  const int64_t quads = (p->columns + 3) / 4;
   const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, place), fill = s8_fill(p);
+  /* Within these, whole rows of a panel may be read even if the tile is narrower. */
+  const int64_t pixels = source->in_place ? source->flat : quads * source->plane;
   uint32_t staged[STAGED * AC_WIDEST];
-  ac_cut cut;
   for (int64_t n = first, rows; n < first + depth; n += rows) {
     /* In place, tiles are cut in another way at every position of the window. */
     const int64_t window = n / quads, left = source->in_place ? (window + 1) * quads - n : depth;
     rows = left < first + depth - n ? left : first + depth - n;
-    ac_cut_tile(p, source, place, window, &cut);
+    const ac_cut *cut = ac_cut_at(p, source, place, window, cuts);
     for (int64_t i = 0, some; i < rows; i += some) {
       some = rows - i < STAGED ? rows - i : STAGED;
       const int32_t *at = offsets + n + i;
-      if (!cut.whole && source->flat != 0)
-        ac_gather_masked4(staged, from, at, some, stride, fill, &cut, planes, source->flat);
-      else if (!cut.whole)
-        ac_gather_rows4(staged, from, at, some, stride, fill, &cut);
-      for (int64_t k = 0; k < some; k++, to += 4 * width) widen(to, cut.whole ? from + at[k] : staged + k * stride, width);
+      const int64_t direct = cut->whole && from - planes + at[some - 1] + AC_WIDEST <= pixels;
+      if (!direct && source->flat != 0)
+        ac_gather_masked4(staged, from, at, some, AC_WIDEST, fill, cut, planes, source->flat);
+      else if (cut->eights != 0)
+        ac_gather_eights4(staged, from, at, some, AC_WIDEST, fill, cut, planes, source->pixels);
+      else if (!direct)
+        ac_gather_rows4(staged, from, at, some, AC_WIDEST, fill, cut);
+      for (int64_t k = 0; k < some; k++, to += 4 * AC_WIDEST) widen(to, direct ? from + at[k] : staged + k * AC_WIDEST);
     }
   }
 }
@@ -153,15 +165,22 @@ static void dense_by_pairs(const ac_problem *p, const ac_view *outputs, const ac
     const int64_t tile = tiles * n / panels, behind = tiles * (n + 1) / panels;
     const int64_t begin = pixels * tile / tiles, width = pixels * behind / tiles - begin;
     const ac_place place = ac_place_of(p, outputs, begin, width);
+    ac_cuts cuts;
+    ac_no_cuts(&cuts);
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
-      gather_pairs(p, source, &place, offsets, first, depth, panel);
-      const ac_pairs part = {p, y, width, depth, STEP * inputs, first == 0, first + depth == inputs, low_code(p), high_code(p)};
+      gather_pairs(p, source, &place, offsets, first, depth, &cuts, panel);
+      const ac_pairs part = {p, y, depth, STEP * inputs, first == 0, first + depth == inputs, low_code(p), high_code(p)};
+      /* While a tile is computed, its share of the weights that come next, unless they are in L2 since the first panel. */
+      const int64_t share = n > 0 && rows * inputs * UNIT <= NEAR_BYTES ? 0 : (STEP * depth / (behind - tile) + 63) / 64 * 64;
       for (int64_t row = 0; row < rows; row += 8) {
         const int two = row + 4 < rows;
         const int8_t *weights = (const int8_t *)p->weights + STEP * (row / 4 * inputs + first);
         i32x8 *own = sums + row / 4 * AC_WIDEST;
+        const int8_t *const later = row + 8 < rows ? weights + 2 * STEP * inputs
+                                                   : (const int8_t *)p->weights + STEP * (part.last ? 0 : first + depth);
         for (int64_t t = tile, pixel = begin, next; t < behind; t++, own += (1 + two) * (next - pixel), pixel = next) {
+          fetch_weights(later, part.next_weights, (t - tile) * share, (t - tile + 1) * share);
           next = pixels * (t + 1) / tiles;
           pairs_functions[two][next - pixel - 1](&part, row, pixel, panel + 4 * (pixel - begin), weights, own);
         }

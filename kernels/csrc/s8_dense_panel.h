@@ -5,21 +5,24 @@
  * Many inputs become pairs instead where the machine is faster with those (s8_dense_pairs.h).
  */
 static void gather(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first,
-                   int64_t depth, uint32_t *to) {
+                   int64_t depth, ac_cuts *cuts, uint32_t *to) {
   const int64_t quads = (p->columns + 3) / 4, width = place->width;
   const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, place), fill = s8_fill(p);
-  ac_cut cut;
   for (int64_t n = first, rows; n < first + depth; n += rows, to += rows * width) {
     /* In place, tiles are cut in another way at every position of the window. */
     const int64_t window = n / quads, left = source->in_place ? (window + 1) * quads - n : depth;
     rows = left < first + depth - n ? left : first + depth - n;
-    ac_cut_tile(p, source, place, window, &cut);
-    if (width == WIDE && source->flat != 0)
-      ac_gather_masked4(to, from, offsets + n, rows, WIDE, fill, &cut, planes, source->flat);
+    const ac_cut *cut = ac_cut_at(p, source, place, window, cuts);
+    if (width == WIDE && cut->eights != 0)
+      ac_gather_eights4(to, from, offsets + n, rows, WIDE, fill, cut, planes, source->pixels);
+    else if (width == MIDDLE && cut->eights != 0)
+      ac_gather_eights4(to, from, offsets + n, rows, MIDDLE, fill, cut, planes, source->pixels);
+    else if (width == WIDE && source->flat != 0)
+      ac_gather_masked4(to, from, offsets + n, rows, WIDE, fill, cut, planes, source->flat);
     else if (width == WIDE)
-      ac_gather_rows4(to, from, offsets + n, rows, WIDE, fill, &cut);
+      ac_gather_rows4(to, from, offsets + n, rows, WIDE, fill, cut);
     else
-      ac_gather_rows4(to, from, offsets + n, rows, width, fill, &cut);
+      ac_gather_rows4(to, from, offsets + n, rows, width, fill, cut);
   }
 }
 
@@ -33,6 +36,12 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
   const ac_source source = ac_source_of(p, &view, quads, x, scratch);
   if (source.planes == scratch) PAD(p, &view, x, scratch);
   uint32_t *panel = (uint32_t *)((char *)scratch + (source.planes == scratch ? ac_copy_bytes(&view, quads, sizeof *panel) : 0));
+#if AC_I8MM
+  if (ac_i8mm()) {
+    dense_by_mmla(p, &outputs, &source, inputs, y, panel);
+    return;
+  }
+#endif
 #if AC_DOT2
   if (inputs >= FEWEST_PAIRS) {
     dense_by_pairs(p, &outputs, &source, inputs, y, panel);
@@ -44,9 +53,11 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
   for (int64_t pixel = 0; pixel < outputs.positions;) {
     const ac_tile tile = ac_next_tile(&outputs, pixel, WIDE, MIDDLE, NARROW);
     const ac_place place = ac_place_of(p, &outputs, tile.at, tile.width);
+    ac_cuts cuts;
+    ac_no_cuts(&cuts);
     for (int64_t first = 0; first < inputs; first += AC_PANEL_DEPTH) {
       const int64_t depth = inputs - first < AC_PANEL_DEPTH ? inputs - first : AC_PANEL_DEPTH;
-      gather(p, &source, &place, offsets, first, depth, panel);
+      gather(p, &source, &place, offsets, first, depth, &cuts, panel);
       const ac_part part = {p, &outputs, y, (const int8_t *)panel, depth, first == 0, first + depth == inputs, low_code(p), high_code(p)};
       for (int64_t row = 0; row < rows; row += 4) {
         const int8_t *weights = (const int8_t *)p->weights + STEP * (row / 4 * inputs + first);

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu.h"
+
 #if defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #elif defined(__SSE2__)
@@ -98,6 +100,13 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_SHORT
 #endif
 
+/* Before a loop that takes up to 6% longer if it begins late in a line of code. */
+#if defined(__clang__) && defined(__x86_64__)
+#define AC_ALIGNED_LOOP [[clang::code_align(64)]]
+#else
+#define AC_ALIGNED_LOOP
+#endif
+
 /* Before loops over the kept blocks of one row. Two blocks at a time need fewer loads on ARM, which loads indices and weights in pairs. */
 #if defined(__aarch64__) && defined(__clang__)
 #define AC_PAIRS _Pragma("clang loop unroll_count(2)")
@@ -136,6 +145,14 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_ODD_16 AC_ODD_8, 17, 19, 21, 23, 25, 27, 29, 31
 #define AC_EVEN(lanes, low, high) __builtin_shufflevector(low, high, AC_JOIN(AC_EVEN_, lanes))
 #define AC_ODD(lanes, low, high) __builtin_shufflevector(low, high, AC_JOIN(AC_ODD_, lanes))
+
+/* The other way round: elements of two vectors in turn, in a row of two. */
+#define AC_LOW_4 0, 4, 1, 5
+#define AC_LOW_8 0, 8, 1, 9, 2, 10, 3, 11
+#define AC_HIGH_4 2, 6, 3, 7
+#define AC_HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define AC_LOW(lanes, even, odd) __builtin_shufflevector(even, odd, AC_JOIN(AC_LOW_, lanes))
+#define AC_HIGH(lanes, even, odd) __builtin_shufflevector(even, odd, AC_JOIN(AC_HIGH_, lanes))
 
 /* fma: a * b + c rounded once. larger, smaller: of a bound and a value that is not NaN. nearest: to int32, ties to even, for
  * magnitudes below 2^22. */
@@ -256,6 +273,18 @@ static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
 }
 
 #endif
+#endif
+
+/* zip: lanes of a and b in turn, of their first halves and of their second ones. join: the first halves of a and b, and the second ones.
+ * mmla: halves i of a and j of b are 8 int8 each; lane 2 * i + j += sum of the 8 products. */
+#if AC_I8MM
+static inline i32x4 zip_low_i32x4(i32x4 a, i32x4 b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+static inline i32x4 zip_high_i32x4(i32x4 a, i32x4 b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+static inline i32x4 join_low_i32x4(i32x4 a, i32x4 b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5); }
+static inline i32x4 join_high_i32x4(i32x4 a, i32x4 b) { return __builtin_shufflevector(a, b, 2, 3, 6, 7); }
+AC_WITH_I8MM static inline i32x4 mmla_i32x4(i32x4 sum, i32x4 a, i32x4 b) {
+  return (i32x4)vmmlaq_s32((int32x4_t)sum, (int8x16_t)a, (int8x16_t)b);
+}
 #endif
 
 /* AC_DOT2: this machine multiplies pairs of int16 faster than quads of int8, which take it three instructions. dot2: every 32-bit lane of x

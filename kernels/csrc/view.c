@@ -1,5 +1,6 @@
 #include "view.h"
 
+#include "panel.h"
 #include "simd.h"
 
 ac_view ac_view_of(const ac_problem *p) {
@@ -38,24 +39,33 @@ static ac_span span_of(const ac_problem *p, const ac_view *view, int64_t column)
   return (ac_span){before, first, inside};
 }
 
+/* Runs are copied in vectors, of which the last begins early: nothing is read or written outside of them. */
 #define AC_DEFINE_COPIES(bits, bytes)                                                                                         \
   uint##bits##_t *ac_fill##bytes(uint##bits##_t *to, int64_t count, uint##bits##_t fill) {                                    \
     AC_SHORT for (int64_t i = 0; i < count; i++) to[i] = fill;                                                                \
     return to + count;                                                                                                        \
   }                                                                                                                           \
                                                                                                                               \
-  uint##bits##_t *ac_pick##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step, int64_t count) {               \
-    int64_t i = 0;                                                                                                            \
-    if (step == 1) {                                                                                                          \
-      for (; i < count; i++) to[i] = from[i];                                                                                 \
-    } else if (step == 2) {                                                                                                   \
-      /* `<` and not `<=`: of the last pair only the first element is known to be there. */                                   \
-      for (; i + 8 < count; i += 8) {                                                                                         \
-        const u##bits##x8 low = AC_LOAD(u##bits##x8, from + 2 * i), high = AC_LOAD(u##bits##x8, from + 2 * i + 8);            \
-        AC_STORE(u##bits##x8, to + i, __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14));                         \
-      }                                                                                                                       \
+  static inline __attribute__((always_inline)) void run_of##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step,  \
+                                                                  int64_t count) {                                            \
+    if (count >= 8) {                                                                                                         \
+      AC_SHORT for (int64_t i = 0; i < count - 8; i += 8) ac_eight##bytes(to + i, from + step * i, step);                     \
+      ac_eight##bytes(to + count - 8, from + step * (count - 8), step);                                                       \
+    } else if (count >= 4) {                                                                                                  \
+      ac_four##bytes(to, from, step);                                                                                         \
+      ac_four##bytes(to + count - 4, from + step * (count - 4), step);                                                        \
+    } else {                                                                                                                  \
+      AC_SHORT for (int64_t i = 0; i < count; i++) to[i] = from[step * i];                                                    \
     }                                                                                                                         \
-    AC_SHORT for (; i < count; i++) to[i] = from[step * i];                                                                   \
+  }                                                                                                                           \
+                                                                                                                              \
+  uint##bits##_t *ac_pick##bytes(uint##bits##_t *to, const uint##bits##_t *from, int64_t step, int64_t count) {               \
+    if (step == 1)                                                                                                            \
+      run_of##bytes(to, from, 1, count);                                                                                      \
+    else if (step == 2)                                                                                                       \
+      run_of##bytes(to, from, 2, count);                                                                                      \
+    else                                                                                                                      \
+      AC_SHORT for (int64_t i = 0; i < count; i++) to[i] = from[step * i];                                                    \
     return to + count;                                                                                                        \
   }                                                                                                                           \
                                                                                                                               \
@@ -89,7 +99,7 @@ static ac_span span_of(const ac_problem *p, const ac_view *view, int64_t column)
       const uint##bits##_t *from = (const uint##bits##_t *)tile + i;                                                          \
       uint##bits##_t *to = (uint##bits##_t *)y + row * p->y_width + column;                                                   \
       const int64_t left = place->width - i, run = p->y_width - column < left ? p->y_width - column : left;                   \
-      for (int64_t n = 0; n < run; n++) to[n] = from[n];                                                                      \
+      run_of##bytes(to, from, 1, run);                                                                                        \
       i += view->width - column;                                                                                              \
       column = 0;                                                                                                             \
     }                                                                                                                         \

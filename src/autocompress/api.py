@@ -27,10 +27,11 @@ from .compressors.quantization import Quantizer, choose_quantizer, load_quantize
 from .compressors.reconstruction import Method
 from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
-from .evaluators.evaluator import PlanEvaluator
+from .evaluators.evaluator import FIRST, PlanEvaluator, spread
 from .evaluators.latency import LatencyEvaluator
 from .evaluators.loss import TEMPERATURE, divergence, memory_format, outputs
 from .evaluators.recovery import Recovery
+from .evaluators.score import HOPELESS, Score
 from .files import write_json
 from .kernels.bench import device_url
 from .kernels.devices import open_transport
@@ -52,6 +53,7 @@ from .search.study import (
     open_study,
     run_trials,
 )
+from .samples import BATCH, CORRECTING, HELD_OUT, calibration_inputs, inputs_for, split_calibration, split_samples, split_scoring
 from .settings import Budget, SearchSettings
 from .spaces.capture import capture
 from .spaces.groups import find_groups
@@ -59,18 +61,12 @@ from .spaces.layers import Layer, find_layers
 from .spaces.network import Network
 from .spaces.plan import Plan
 from .spaces.space import Space, build_space, removable
-from .tasks.task import Task, input_batches, scoring_count, task_fingerprint
+from .tasks.task import Task, task_fingerprint
 
 #: The file of a study's settings.
 SETTINGS = "settings.json"
 #: Calibration inputs on which activation ranges are found.
 RANGE_SAMPLES = 64
-#: Most inputs that decide between finalists.
-HELD_OUT = 128
-#: Calibration inputs on which statistics are corrected when a trial is scored.
-CORRECTING_SAMPLES = 24
-#: Inputs that the network computes at a time where moments of the whole set are not needed at once.
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Prepared:
     """A task on a target with its layer database: any Plan of its Space can be scored and written.
 
     Attributes:
-        held_out: calibration inputs that score no trial.
+        held_out: calibration inputs that score no trial and decide between the best ones.
         key: hash of the task.
     """
 
@@ -106,11 +102,11 @@ class Prepared:
 
     @cached_property
     def _held_out_dense(self) -> torch.Tensor:
-        return outputs(self.evaluator.dense.run, self.held_out[:HELD_OUT])
+        return outputs(self.evaluator.dense.run, self.held_out)
 
     def held_out_loss(self, plan: Plan) -> float:
         """The loss of a Plan's network, as it is used, on inputs that scored no trial."""
-        return divergence(self._held_out_dense, outputs(self.recovered(plan).run, self.held_out[:HELD_OUT]))
+        return divergence(self._held_out_dense, outputs(self.recovered(plan).run, self.held_out))
 
 
 @dataclass(frozen=True)
@@ -332,7 +328,7 @@ def begin_study(
         "budget": None if budget_ms is None else round(budget_ms, 6),
         "max size": settings.max_size,
         "objectives": ",".join(settings.objectives),
-        "search samples": f"{settings.search_samples} after correction on {CORRECTING_SAMPLES} others",
+        "search samples": f"{settings.search_samples or 'as many as suit the network'}, 1 of {FIRST} first",
         "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
@@ -370,11 +366,11 @@ def search_begun(begun: Begun, prepared: Prepared, problem: Problem, phases: Pha
     plans = baselines(problem, budget_ms)
     parameters = Parameters(problem.space)
     enqueue_baselines(study, {name: parameters.of(plan) for name, plan in plans.items()})
-    evaluator.remember({trial.plan: trial.loss for trial in evaluated(study, problem)})
+    evaluator.remember({trial.plan: trial.score for trial in evaluated(study, problem) if trial.score is not None})
     clock = _Stopwatch(evaluator)
     with phases.phase(phase) as update:
         run_trials(
-            study, problem, clock.loss, settings.sampler, budget_ms, settings.trials, settings.timeout, settings.seed, update
+            study, problem, clock.score, settings.sampler, budget_ms, settings.trials, settings.timeout, settings.seed, update
         )
     return Search(
         settings, begun.origin, prepared, budget_ms, problem, study, begun.folder, begun.fingerprint, phases, clock.seconds
@@ -385,7 +381,7 @@ def more_trials(search: Search, limit_ms: float, trials: int, update: Update) ->
     """Search on within another limit until the study holds so many finished trials; the seconds spent in scoring them."""
     settings, clock = search.settings, _Stopwatch(search.prepared.evaluator)
     left = None if settings.timeout is None else max(0.0, settings.timeout - search.phases.seconds.get("trials", 0.0))
-    run_trials(search.study, search.problem, clock.loss, settings.sampler, limit_ms, trials, left, settings.seed, update)
+    run_trials(search.study, search.problem, clock.score, settings.sampler, limit_ms, trials, left, settings.seed, update)
     return clock.seconds
 
 
@@ -398,13 +394,13 @@ def prepare_profile(
     task: Task, target: Target, settings: SearchSettings, phases: Phases, found: Profile, key: str
 ) -> Prepared:
     """Order the channels of a captured task, and build, or reuse, its layer database; `key` as in Prepared."""
-    calibration = torch.cat(list(input_batches(task.calibration, BATCH, settings.calibration_samples)))
-    reconstruction, scoring = split_calibration(calibration)
-    search_samples, held_out = split_samples(scoring, settings.search_samples)
+    network = found.network
+    reconstruction, scoring = split_calibration(calibration_inputs(task, network))
+    search_samples, held_out = split_scoring(scoring, network, settings.search_samples)
     batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(reconstruction, BATCH)]
     with phases.phase("layer database") as update:
         found = reordered(found, settings.cache / "orders" / f"{key}-{found.space.fingerprint}.json")
-        database = build_database(found, batches, key, settings, update)
+        database = build_database(found, batches, f"{key} {len(reconstruction)}", settings, update)
     phases.display.note(f"layer database: {database.size_bytes / 1e6:.0f} MB in {database.folder}")
     for name in database.evicted:
         phases.display.note(f"removed the layer database {name}, used longest ago, to make room")
@@ -414,8 +410,9 @@ def prepare_profile(
         if quantizers is None:
             quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
             save_quantizers(store, quantizers)
-    correcting, _others = split_samples(reconstruction, CORRECTING_SAMPLES)
-    evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, search_samples, correcting)
+    correcting, _others = split_samples(reconstruction, inputs_for(network, *CORRECTING))
+    held_out, _others = split_samples(held_out, inputs_for(network, *HELD_OUT))
+    evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, spread(search_samples), correcting)
     return Prepared(task, target, found, evaluator, held_out, key)
 
 
@@ -426,36 +423,18 @@ def reordered(found: Profile, store: Path | None = None) -> Profile:
 
 
 class _Stopwatch:
-    """Losses, and how long they took in all."""
+    """Scores, and how long they took in all."""
 
     def __init__(self, evaluator: PlanEvaluator) -> None:
         self._evaluator = evaluator
         self.seconds = 0.0
 
-    def loss(self, plan: Plan) -> float:
+    def score(self, plan: Plan, rival: Score | None) -> Score:
         begin = time.perf_counter()
         try:
-            return self._evaluator.loss(plan)
+            return self._evaluator.score(plan, rival)
         finally:
             self.seconds += time.perf_counter() - begin
-
-
-def split_calibration(calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs on which Layers are reconstructed, and the last ones, which score Plans.
-
-    They are different inputs, since reconstruction fits the compressed weights to those it sees: on these a Plan looks far better
-    than it is. The last ones are of other sources where a task's inputs are ordered by source.
-    """
-    count = scoring_count(len(calibration))
-    return (calibration[:-count], calibration[-count:]) if count else (calibration, calibration)
-
-
-def split_samples(inputs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` inputs, evenly spread, and the others: all again where there are none."""
-    chosen = torch.zeros(len(inputs), dtype=torch.bool)
-    chosen[torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long()] = True
-    rest = inputs[~chosen]
-    return inputs[chosen], rest if len(rest) else inputs
 
 
 def build_database(
@@ -517,8 +496,9 @@ def provenance(search: Search) -> dict[str, Any]:
         **attached,
         "data": {
             "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial, corrected on "
-            f"{len(prepared.evaluator.correcting)} others",
-            "finalists": f"{min(len(prepared.held_out), HELD_OUT)} more calibration inputs decide between the best trials",
+            f"{len(prepared.evaluator.correcting)} others; one of {FIRST} of them those with more than {HOPELESS:g} times the loss, "
+            "on these, of a trial that is no slower",
+            "finalists": f"{len(prepared.held_out)} more calibration inputs decide between the best trials",
         },
         "machine": machine(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

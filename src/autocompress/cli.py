@@ -87,7 +87,9 @@ def search(
         str | None, typer.Option(help="Optuna storage, as sqlite:///study.db or postgresql://…, to share a study.", metavar="URL")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue the study if it exists.")] = True,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 32,
+    samples: Annotated[
+        int | None, typer.Option(help="Calibration inputs that score each trial; by default 32, and up to 128 of small networks.")
+    ] = None,
     method: Annotated[str, typer.Option(help="How layers are compressed: obs, or magnitude as a plain baseline.")] = "obs",
     pessimism: Annotated[
         float,
@@ -222,7 +224,7 @@ def _resume(folder: Path, trials: int | None, timeout: float | None, minutes: fl
             storage=begun["storage"],
             results=folder.parent,
             core=begun["core"],
-            search_samples=int(begun["search_samples"]),
+            search_samples=begun["search_samples"],
             method=begun["method"],
             # Studies of earlier versions do not have these.
             pessimism=float(begun.get("pessimism", 0.5)),
@@ -268,7 +270,9 @@ def compare(
     study: Annotated[
         str | None, typer.Option(help="Name of the folder; by default from task, target and budget.", metavar="NAME")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Calibration inputs that score each trial.")] = 32,
+    samples: Annotated[
+        int | None, typer.Option(help="Calibration inputs that score each trial; by default 32, and up to 128 of small networks.")
+    ] = None,
     data: DataOption = None,
     core: CoreOption = None,
     results: ResultsOption = Path("results"),
@@ -628,7 +632,7 @@ def _prepared(folder: Path, console: Console) -> Prepared:
     phases = Phases(Terminal(console))
     with phases.phase("task"):
         loaded = load_task(begun["task"], Path(begun["data"]) if begun["data"] else None)
-    settings = SearchSettings(core=begun["core"], search_samples=int(begun["search_samples"]), method=begun["method"])
+    settings = SearchSettings(core=begun["core"], search_samples=begun["search_samples"], method=begun["method"])
     return prepare(loaded, load_target(begun["target"]), settings, phases, line_of_study(folder))
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import torch
 
-from .api import BATCH, Prepared, split_calibration
+from .api import Prepared
 from .compressors.candidate import Candidate
 from .compressors.finetune import Finetuned, Lesson, finetune
 from .evaluators.loss import divergence, outputs
 from .progress import Update
+from .samples import calibration_inputs, split_calibration
 from .spaces.plan import Plan
-from .tasks.task import CheckedBatches, Task, input_batches
+from .tasks.task import CheckedBatches, Task
 
 
 def finetune_plan(
-    prepared: Prepared, plan: Plan, minutes: float, calibration_samples: int, folder: Path, update: Update
+    prepared: Prepared, plan: Plan, minutes: float, folder: Path, update: Update
 ) -> Finetuned:
     """Train the network that a Plan means; never a worse one than before comes back.
 
@@ -25,15 +26,14 @@ def finetune_plan(
     and for its loss on these it was chosen: if there is an advantage, it has it.
 
     Args:
-        calibration_samples: as the search was given.
+        minutes: of training.
         folder: holds the checkpoints.
 
     Raises:
         UserError: the training inputs cannot be used, or the folder cannot be written.
     """
-    calibration = torch.cat(list(input_batches(prepared.task.calibration, BATCH, calibration_samples)))
-    reconstruction, judges = split_calibration(calibration)
     evaluator = prepared.evaluator
+    reconstruction, judges = split_calibration(calibration_inputs(prepared.task, evaluator.network))
     dense = outputs(evaluator.dense.run, judges)
 
     def loss(candidate: Candidate) -> float:

@@ -120,7 +120,7 @@ def _finetune(
     return_freed_memory()
     with search.phases.phase("fine-tuning") as update:
         found = finetune_plan(
-            search.prepared, plan, settings.finetune, settings.calibration_samples, search.folder / "finetune", update
+            search.prepared, plan, settings.finetune, search.folder / "finetune", update
         )
     after = judge.judged_network(found.candidate) if found.improved else before
     row = FineTuning(
@@ -162,7 +162,7 @@ def choose_best(search: Search, trials: list[Evaluated], update: Update) -> int 
 def finalists(feasible: Sequence[Evaluated]) -> list[Evaluated]:
     """The trials among which inputs that the search did not use decide, best search loss first; equal Plans stand once."""
     by_plan: dict[Plan, Evaluated] = {}
-    for trial in sorted(feasible, key=lambda trial: (trial.loss, trial.number)):
+    for trial in sorted((trial for trial in feasible if trial.whole), key=lambda trial: (trial.loss, trial.number)):
         by_plan.setdefault(trial.plan, trial)
     best = list(by_plan.values())
     # Baselines were not chosen for their loss: no luck is in it.
@@ -203,6 +203,7 @@ def _result(
                 trial=trial.number,
                 latency_ms=told.ms,
                 search_loss=trial.loss,
+                search_inputs=trial.score.inputs if trial.score is not None else None,
                 size_bytes=trial.size,
                 on_front=trial.number in on_front,
                 feasible=search.fits(trial),
@@ -225,6 +226,7 @@ def _result(
     layers, others = _layer_rows(search, best_plan) if best_plan is not None else ((), ())
     story = provenance(search)
     story["trials"] = len(trials)
+    story["stopped early"] = sum(not trial.whole for trial in trials)
     story["seconds"] = {**story["seconds"], "evaluating trials": round(search.evaluation_seconds, 1)}
     return StudyResult(
         study=search.folder.name,

@@ -98,8 +98,7 @@ class SearchSettings:
         study: name; None derives it from task, target, budgets and objectives.
         storage: Optuna storage URL; None keeps a journal in the study's folder.
         resume: whether a study that exists may be continued.
-        search_samples: calibration inputs on which each trial is scored.
-        calibration_samples: most calibration inputs used for the layer database.
+        search_samples: calibration inputs on which each trial is scored; None for as many as suit the network (`samples.py`).
         pessimism: the quantile of the latency's error that searches and budgets count, from 0.5 (the median) to 0.99.
         finetune: minutes of training for the best Plan; None for none.
         device: URL of the device on which the best Plans are verified; None for none.
@@ -117,8 +116,7 @@ class SearchSettings:
     results: Path = Path("results")
     cache: Path = field(default_factory=cache_folder)
     core: str | None = None
-    search_samples: int = 32
-    calibration_samples: int = 512
+    search_samples: int | None = None
     method: str = "obs"
     pessimism: float = 0.5
     finetune: float | None = None
@@ -147,7 +145,7 @@ class SearchSettings:
             raise UserError(f"--finetune {self.finetune:g} leaves no time to train: ask for more than 0 minutes.")
         if self.device is not None and (self.budget is None or self.minimised):
             raise UserError("--device verifies plans within a budget: add --budget, and --max-size if size is an objective.")
-        if self.search_samples < 1:
+        if self.search_samples is not None and self.search_samples < 1:
             raise UserError(f"--samples {self.search_samples} leaves nothing to score trials on: ask for at least 1.")
         if not 0.5 <= self.pessimism <= 0.99:
             raise UserError(f"--pessimism {self.pessimism:g} is out of range: choose a quantile from 0.5 to 0.99, such as 0.9.")

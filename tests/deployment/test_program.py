@@ -21,12 +21,16 @@ from autocompress.compressors.exact import ExactCandidate
 from autocompress.deployment.agreement import Agreement, agreement
 from autocompress.deployment.program import lower, program
 from autocompress.errors import UserError
+from autocompress.evaluators.latency import LatencyEvaluator
 from autocompress.kernels import native
 from autocompress.kernels.artifact import write_artifact
 from autocompress.kernels.calls import Call
 from autocompress.kernels.interpret import Interpreter, run_program
+from autocompress.kernels.jobs import job_of
 from autocompress.kernels.program import Program
 from autocompress.kernels.runtime import Model
+from autocompress.kernels.table import LatencyTable
+from autocompress.kernels.targets import load_target
 from autocompress.kernels.toolchain import build
 from autocompress.spaces.network import INPUT, KINDS, Network
 from autocompress.spaces.option import Bits, Option, Structure
@@ -156,6 +160,19 @@ def test_dense_networks(name: str, bits: Bits) -> None:
     found = check(make_candidate(network, uniform(network, bits)))
     # Between integers and the last Layer's real numbers nothing is lost; fp16 sums depend on the machine.
     assert found.error <= {32: 1e-4, 16: 1e-2, 8: 1e-4, 4: 1e-4}[bits]
+
+
+@pytest.mark.parametrize("name", ["resnet18", *SHIPPED])
+def test_layers_run_on_the_kernels_of_their_rows(name: str) -> None:
+    for seed, network in enumerate((large(name), narrowed(large(name), 1))):
+        latency = LatencyEvaluator(network, (), LatencyTable.for_target(load_target("pixel7")))
+        for options in (uniform(network, 32), mixed(network, seed)):
+            used = {step.name: step.call.kernel for step in program(make_candidate(network, options)).steps}
+            for layer, option in options.items():
+                geometry = latency.layer_geometry(layer, {})
+                assert used[layer] == job_of(geometry, option.structure, option.sparsity, option.bits).kernel
+            if options == uniform(network, 32):
+                assert ("f32_winograd" in used.values()) is ("resnet" in name)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -15,6 +15,7 @@ import optuna
 import pytest
 
 from autocompress.api import _Stopwatch
+from autocompress.evaluators.score import Score
 from autocompress.search.journal import open_journal
 from autocompress.spaces.plan import Plan
 
@@ -48,15 +49,15 @@ def kill(process: Any, with_signal: signal.Signals = signal.SIGKILL) -> int:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """Plans whose loss a trial asked for in this process."""
+    """Plans whose score a trial asked for in this process."""
     plans: list[Plan] = []
-    score = _Stopwatch.loss
+    score = _Stopwatch.score
 
-    def watched(clock: _Stopwatch, plan: Plan) -> float:
+    def watched(clock: _Stopwatch, plan: Plan, rival: Score | None) -> Score:
         plans.append(plan)
-        return score(clock, plan)
+        return score(clock, plan, rival)
 
-    monkeypatch.setattr(_Stopwatch, "loss", watched)
+    monkeypatch.setattr(_Stopwatch, "score", watched)
     return plans
 
 

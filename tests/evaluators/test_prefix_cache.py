@@ -7,11 +7,11 @@ import torch
 
 from autocompress.api import Prepared
 from autocompress.compressors.candidate import Value
-from autocompress.compressors.recovery import StatisticsCorrection, dense_moments
+from autocompress.compressors.recovery import StatisticsCorrection, dense_moments, fold
 from autocompress.evaluators.error_table import base
 from autocompress.evaluators.evaluator import PlanEvaluator
-from autocompress.evaluators.loss import divergence, memory_format
-from autocompress.evaluators.prefix_cache import PrefixCache
+from autocompress.evaluators.loss import divergence, memory_format, outputs
+from autocompress.evaluators.prefix_cache import Cut, PrefixCache
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 
@@ -25,11 +25,12 @@ def evaluator(tiny: Prepared) -> PlanEvaluator:
 
 def without_cache(evaluator: PlanEvaluator, plan: Plan) -> float:
     """The loss of a Plan that removes no channels, in one go."""
-    inputs, count = torch.cat([evaluator.correcting, evaluator.samples]), len(evaluator.correcting)
-    inputs = inputs.contiguous(memory_format=memory_format(inputs))
+    correcting = evaluator.correcting.contiguous(memory_format=memory_format(evaluator.correcting))
+    candidate = evaluator.candidate(plan)
     with torch.inference_mode():
-        correction = StatisticsCorrection(dense_moments(evaluator.dense, inputs[:count]), count)
-        return divergence(evaluator.dense_outputs, evaluator.candidate(plan).run(inputs, correction)[count:])
+        correction = StatisticsCorrection(dense_moments(evaluator.dense, correcting))
+        candidate.run(correcting, correction)
+        return divergence(evaluator.dense_outputs, outputs(fold(candidate, correction).run, evaluator.samples))
 
 
 def neighbours(tiny: Prepared, random_plan: Callable[[int], Plan]) -> list[Plan]:
@@ -53,19 +54,19 @@ def test_losses_with_and_without_the_cache_are_identical(
     starts = []
     longest = PrefixCache.longest
 
-    def watched(cache: PrefixCache, plan: Plan) -> tuple[int, dict[str, Value]]:
-        found = longest(cache, plan)
-        starts.append(found[0])
+    def watched(cache: PrefixCache, plan: Plan, part: int) -> Cut | None:
+        found = longest(cache, plan, part)
+        starts.append(found is not None)
         return found
 
     monkeypatch.setattr(PrefixCache, "longest", watched)
     cached = [evaluator.loss(plan) for plan in plans]
-    monkeypatch.setattr(PrefixCache, "longest", lambda cache, plan: (-1, {}))
+    monkeypatch.setattr(PrefixCache, "longest", lambda cache, plan, part: None)
     fresh = PlanEvaluator(
         evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples, evaluator.correcting
     )
     assert cached == [fresh.loss(plan) for plan in plans]
-    assert sum(start >= 0 for start in starts) > 10, "the cache was hardly used"
+    assert sum(starts) > 30, "the cache was hardly used"
     assert len(set(cached)) > 20
 
 
@@ -73,7 +74,7 @@ def test_the_loss_is_that_of_the_whole_network(tiny: Prepared, evaluator: PlanEv
     dense = base(tiny.profile.space)
     int8 = tiny.profile.space.uniform(Option("block4x4", 0.5, 8))
     for plan in (dense, int8):
-        assert evaluator.loss(plan) == without_cache(evaluator, plan)
+        assert evaluator.loss(plan) == pytest.approx(without_cache(evaluator, plan), rel=1e-5)
 
 
 def test_the_oldest_prefixes_make_room(tiny: Prepared) -> None:
@@ -87,32 +88,22 @@ def test_the_oldest_prefixes_make_room(tiny: Prepared) -> None:
     plans = [space.consistent({**base(space), first: option}) for option in space.options[first] if option.structure == "dense"]
     assert len(plans) >= 3
     cache = PrefixCache(network, max_bytes=2 * size)
-    cache.store(position, plans[0], values)
-    cache.store(position, plans[1], values)
-    assert cache.longest(plans[0])[0] == position  # now used more recently than the second
-    cache.store(position, plans[2], values)
-    assert [cache.longest(plan)[0] for plan in plans[:3]] == [position, -1, position]
+    gains = {first: torch.ones(1)}
+    cut = Cut(position, values, gains)
+    cache.store(cut, plans[0], 1)
+    cache.store(cut, plans[1], 1)
+    gains["later"] = torch.ones(1)
+    assert cache.longest(plans[0], 1) == Cut(position, values, {first: gains[first]})  # now used more recently than the second
+    assert cache.longest(plans[0], 0) is None, "another part of the inputs"
+    cache.store(cut, plans[2], 1)
+    assert [cache.longest(plan, 1) is not None for plan in plans[:3]] == [True, False, True]
     too_small = PrefixCache(network, max_bytes=size - 1)
-    too_small.store(position, plans[0], values)
-    assert too_small.longest(plans[0]) == (-1, {})
+    too_small.store(cut, plans[0], 0)
+    assert too_small.longest(plans[0], 0) is None
 
 
 def test_nothing_is_kept_away_from_a_cut(tiny: Prepared) -> None:
     cache = PrefixCache(tiny.profile.network, 10**9)
     elsewhere = next(position for position in range(len(tiny.profile.network.ops)) if position not in cache.cuts)
-    cache.store(elsewhere, base(tiny.profile.space), {})
-    assert cache.longest(base(tiny.profile.space)) == (-1, {})
-
-
-def test_a_plan_is_computed_once_and_remembered(
-    evaluator: PlanEvaluator, tiny: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan, known = tiny.profile.space.uniform(Option("block4x4", 0.5, 8)), base(tiny.profile.space)
-    expected = evaluator.loss(plan)
-    fresh = PlanEvaluator(
-        evaluator.network, evaluator.groups, evaluator.database, evaluator.quantizers, evaluator.samples, evaluator.correcting
-    )
-    fresh.remember({known: 0.25})
-    assert fresh.loss(plan) == expected
-    monkeypatch.setattr(fresh, "_outputs", lambda plan: pytest.fail("computed again"))
-    assert (fresh.loss(plan), fresh.loss(known)) == (expected, 0.25)
+    cache.store(Cut(elsewhere, {}), base(tiny.profile.space), 0)
+    assert cache.longest(base(tiny.profile.space), 0) is None

@@ -19,10 +19,13 @@ from autocompress.kernels.packing import (
     pack_depthwise_integer,
     pack_float,
     pack_integer,
+    pack_winograd,
 )
 from autocompress.kernels.program import Place, Program, Step, Tensor
 
 DTYPES: dict[TypeName, tuple[PackedDtype, ...]] = {"f32": ("fp32",), "f16": ("fp16",), "s8": ("int8", "int4")}
+#: How weights may be packed, by type.
+MATRICES = (*KERNELS, ("fp32", "winograd"))
 OPS = (
     "convert",
     "matrix",
@@ -121,15 +124,18 @@ class Builder:
 
     def matrix(self, x: Value, dtype: PackedDtype, structure: Any) -> Value:
         rows, channels = self.draw(1, 9), x.tensor.channels
-        kernel = self.pick([(1, 1), (1, 1), (3, 3), (2, 3)])
+        kernel = (3, 3) if structure == "winograd" else self.pick([(1, 1), (1, 1), (3, 3), (2, 3)])
         before = (kernel[0] // 2, kernel[1] // 2)
         padding = (*before, kernel[0] - 1 - before[0], kernel[1] - 1 - before[1])
         shape = (rows, channels, *kernel)
         kept = self.rng.random(shape) < self.pick([0.3, 1.0])
         bias = self.rng.standard_normal(rows) * 0.1
         name, constants = self.activation()
-        stride = self.pick([(1, 1), (1, 1), (2, 2)])
-        if x.tensor.type != "s8":
+        stride = (1, 1) if structure == "winograd" else self.pick([(1, 1), (1, 1), (2, 2)])
+        if structure == "winograd":
+            packed = pack_winograd(self.rng.standard_normal(shape) * kept * 0.3, bias)
+            form = None
+        elif x.tensor.type != "s8":
             packed = pack_float(self.rng.standard_normal(shape) * kept * 0.3, bias, structure, cast(Any, dtype))
             form = None
         else:
@@ -233,7 +239,7 @@ class Builder:
             self.convert(x, self.pick([kind for kind in TYPES if kind != x.tensor.type]))
         elif op == "matrix":
             dtype = self.pick(DTYPES[x.tensor.type])
-            self.matrix(x, dtype, self.pick([structure for kind, structure in KERNELS if kind == dtype]))
+            self.matrix(x, dtype, self.pick([structure for kind, structure in MATRICES if kind == dtype]))
         elif op == "depthwise":
             self.depthwise(x)
         elif op in ("add", "mul"):
@@ -306,7 +312,7 @@ def small_programs() -> list[Program]:
         return builder, x if kind == "f32" else builder.convert(x, kind)
 
     for kind, dtypes in DTYPES.items():
-        for dtype, structure in KERNELS:
+        for dtype, structure in MATRICES:
             if dtype in dtypes:
                 builder, x = begun(kind)
                 builder.matrix(x, dtype, structure)

@@ -41,6 +41,8 @@ KEYS = tuple(
     )
 )
 QUICK = Settings(row_ms=0.0, tries=1)
+#: What bench says of this machine first, but for its kernels.
+HEADER = {"bench": 1, "machine": this_machine().machine, "vdso": True, "i8mm": "i8mm" in this_machine().features}
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +244,19 @@ def test_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows_of(HOST).rows == {}
 
 
+def test_a_program_whose_variants_are_not_those_of_the_device_is_refused() -> None:
+    """With I8MM or without is part of the fingerprint, which is made of what the device says of itself."""
+    header = {"bench": 1, "machine": "aarch64", "vdso": True, "kernels": ["s8_dense"]}
+    plain = info()
+    newer = dataclasses.replace(plain, features=(*plain.features, "i8mm"))
+    assert plain.fingerprint != newer.fingerprint
+    for device, other in ((plain, newer), (newer, plain)):
+        line = json.dumps({**header, "i8mm": device is newer})
+        assert bench._check_header(line, "adb://x", device) == {"s8_dense"}
+        with pytest.raises(UserError, match="the program and /proc/cpuinfo disagree about I8MM"):
+            bench._check_header(line, "adb://x", other)
+
+
 @pytest.mark.parametrize(
     ("prints", "words"),
     [
@@ -257,7 +272,7 @@ def test_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_program_that_prints_nonsense(prints: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "program"
-    header = json.dumps({"bench": 1, "machine": this_machine().machine, "vdso": True, "kernels": ["f32_dense"]})
+    header = json.dumps({**HEADER, "kernels": ["f32_dense"]})
     program.write_text(f'#!/bin/sh\nlist() {{ echo \'{header}\'; [ "$A" = list ] || echo "$1"; }}\nA=$1\n{prints}\n')
     monkeypatch.setattr(toolchain, "build", lambda *_, **__: program)
     with pytest.raises(UserError, match=words):
@@ -321,7 +336,7 @@ class Script:
         ]
         told.write_text(json.dumps(lines))
         kernels = sorted({line.split()[0] for one in lines for line in one})
-        header = {"bench": 1, "machine": this_machine().machine, "vdso": True, "kernels": kernels}
+        header = {**HEADER, "kernels": kernels}
         self._log.write_text("")
         self.path.write_text(
             f"#!{sys.executable}\n"
@@ -431,6 +446,7 @@ def test_every_kernel_under_sanitizers(checked_program: Path, tmp_path: Path) ->
     geometries = [
         Geometry("conv", 9, 6, *plane),
         Geometry("conv", 9, 6, *small, kernel=(3, 3), stride=(2, 2)),
+        Geometry("conv", 17, 18, *plane, kernel=(3, 3)),
         Geometry("conv", 12, 8, *plane, kernel=(3, 3), groups=2),
         Geometry("linear", 9, 6, 1, 1, 1, 1),
         Geometry("depthwise", 6, 6, *small, kernel=(3, 3), stride=(2, 2), groups=6),

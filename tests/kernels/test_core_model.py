@@ -21,7 +21,7 @@ from autocompress.kernels.core_model import (
     quantile,
     supports,
 )
-from autocompress.kernels.geometry import Geometry, KernelOp
+from autocompress.kernels.geometry import Geometry, KernelOp, takes_winograd
 from autocompress.kernels.native import Library, _Problem
 from autocompress.kernels.targets import Core, list_targets, load_target
 from autocompress.kernels.toolchain import HOST, build
@@ -78,8 +78,12 @@ def test_times_are_positive_and_above_the_peak(
     micro = time(geometry, structure, sparsity, bits, core)
     dense_rate = core.rate({32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}[bits], "dense")
     assert dense_rate is not None
+    if bits <= 8:
+        dense_rate = max(dense_rate, core.rate("i8mm", "dense") or 0.0)
     peak = max(1.1 * dense_rate, core.vector_ops * core.vector_bytes / (bits / 8 if bits > 8 else 1))
-    assert micro > geometry.macs * (1 - sparsity) / (peak * core.ghz * 1e3)
+    # Winograd's 16 products for 36.
+    share = 4 / 9 if option == ("dense", 32) and takes_winograd(geometry) else 1 - sparsity
+    assert micro > geometry.macs * share / (peak * core.ghz * 1e3)
 
 
 @deterministic
@@ -90,9 +94,10 @@ def test_more_channels_are_never_faster(
     structure, bits = option
     assume(supports(conv(inputs, outputs, size), structure, bits, core))
     sparsity = sparsity_of(structure, share)
-    base = time(conv(inputs, outputs, size, kernel, stride), structure, sparsity, bits, core)
-    assert time(conv(inputs + 1, outputs, size, kernel, stride), structure, sparsity, bits, core) >= base
-    assert time(conv(inputs, outputs + 1, size, kernel, stride), structure, sparsity, bits, core) >= base
+    few = conv(inputs, outputs, size, kernel, stride)
+    for more in (conv(inputs + 1, outputs, size, kernel, stride), conv(inputs, outputs + 1, size, kernel, stride)):
+        if option != ("dense", 32) or takes_winograd(few) == takes_winograd(more):  # from where on Winograd pays, it is faster
+            assert time(more, structure, sparsity, bits, core) >= time(few, structure, sparsity, bits, core)
 
 
 @deterministic
@@ -123,7 +128,31 @@ def test_more_zeros_are_never_slower(
 @given(st.integers(64, 600), st.integers(64, 600), st.sampled_from([14, 28, 56]), kernels)
 def test_fewer_bits_are_never_slower_on_big_layers(inputs: int, outputs: int, size: int, kernel: int) -> None:
     geometry = conv(inputs, outputs, size, kernel)
-    assert time(geometry, bits=8) <= time(geometry, bits=16) <= time(geometry, bits=32)
+    direct = op_time_us(geometry, "dense", 0.0, 32, X1, FITTED, published=True)
+    assert time(geometry, bits=8) <= time(geometry, bits=16) <= direct
+
+
+@pytest.mark.parametrize("core", CORES, ids=lambda core: f"{core.name}-{core.model}")
+@pytest.mark.parametrize(("count", "size"), [(16, 56), (64, 56), (100, 28), (128, 28), (256, 14), (512, 7), (64, 7)])
+def test_winograd_saves_up_to_its_products(count: int, size: int, core: Core) -> None:
+    geometry = conv(count, count, size, kernel=3)
+    assert takes_winograd(geometry)
+    direct = op_time_us(geometry, "dense", 0.0, 32, core, FITTED, published=True)
+    assert 1.2 < direct / time(geometry, bits=32, core=core) < 36 / 16
+
+
+@deterministic
+@given(channels, channels, sizes, kernels, strides, options, cores)
+def test_published_kernels_are_ours_where_ours_are_direct(
+    inputs: int, outputs: int, size: int, kernel: int, stride: int, option: tuple[str, int], core: Core
+) -> None:
+    structure, bits = option
+    geometry = conv(inputs, outputs, size, kernel, stride)
+    assume(supports(geometry, structure, bits, core))
+    assume(option != ("dense", 32) or not takes_winograd(geometry))
+    sparsity = sparsity_of(structure, 0.5)
+    ours = time(geometry, structure, sparsity, bits, core)
+    assert op_time_us(geometry, structure, sparsity, bits, core, FITTED, published=True) == ours
 
 
 def test_staircase_of_output_channels() -> None:
@@ -137,7 +166,7 @@ def test_seven_by_seven_has_tails() -> None:
     assert per_pixel[7] > 1.02 * per_pixel[16]
 
 
-@pytest.mark.parametrize(("structure", "bits"), [("dense", 8), ("dense", 32), ("block4x4", 8), ("block4x1", 32)])
+@pytest.mark.parametrize(("structure", "bits"), [("dense", 8), ("dense", 16), ("block4x4", 8), ("block4x1", 32)])
 def test_only_sparse_windows_compute_dropped_columns(structure: str, bits: int) -> None:
     overhead = FITTED.op_cycles / (X1.ghz * 1e3)
     # As many inputs, with a window of one and of nine.
@@ -373,6 +402,30 @@ def test_fewer_features_fall_back_to_slower_kernels() -> None:
     assert time(geometry, bits=8, core=a76) < time(geometry, bits=32, core=a76)
 
 
+def test_i8mm_makes_int8_faster_where_a_core_has_it() -> None:
+    x3 = load_target("galaxy-s23").core("X3")
+    without = dataclasses.replace(x3, features=("dotprod", "fp16"))
+    for kernel in (1, 3):
+        geometry = conv(256, 256, 28, kernel)
+        ratios = {
+            structure: time(geometry, structure, sparsity, 8, without) / time(geometry, structure, sparsity, 8, x3)
+            for structure, sparsity in (("dense", 0.0), ("block4x4", 0.5), ("block1x4", 0.5))
+        }
+        assert 1.4 < ratios["dense"] < 1.85
+        assert 1.1 < ratios["block4x4"] < 1.25
+        assert ratios["block1x4"] == 1.0
+    # Groups are the blocks of block4x4; a single pixel, and floats, are as they were.
+    grouped = conv(256, 256, 28, 1, groups=4)
+    assert 1.05 < time(grouped, core=without) / time(grouped, core=x3) < 1.25
+    single = Geometry("linear", 1280, 1000, 1, 1, 1, 1)
+    for geometry, structure, bits in ((single, "dense", 8), (single, "block4x4", 8), (conv(64, 64, 28), "dense", 32)):
+        sparsity = sparsity_of(structure, 0.5)
+        assert time(geometry, structure, sparsity, bits, without) == time(geometry, structure, sparsity, bits, x3)
+    # A core whose file gives no rates for it is priced without.
+    rates = tuple(rate for rate in x3.macs_per_cycle if rate[0][0] != "i8mm")
+    assert time(conv(64, 64, 28), core=dataclasses.replace(x3, macs_per_cycle=rates)) == time(conv(64, 64, 28), core=without)
+
+
 def test_constants_are_those_of_the_kind_of_core() -> None:
     assert calibration(X1) is FITTED
     assert calibration(load_target("host").core()) is FITTED_X86
@@ -385,6 +438,8 @@ def test_spread_grows_where_less_is_known() -> None:
     assert spread("dense", 8, X1) < spread("dense", 32, X1) == spread("dense", 8, a55)
     assert spread("block4x4", 8, X1) > spread("dense", 8, X1)
     assert FITTED.row_spread("dense", 8, X1) > spread("dense", 8, X1)
+    x3 = load_target("galaxy-s23").core("X3")
+    assert spread("dense", 8, x3) == FITTED.spread_i8mm > spread("dense", 32, x3) == FITTED.spread_elsewhere
 
 
 def test_constants_are_those_of_the_published_score() -> None:

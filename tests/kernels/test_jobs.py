@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
+from typing import Any
 
 import pytest
 
 from autocompress.kernels.arithmetic import ACTIVATIONS
 from autocompress.kernels.calls import INTEGERS, REALS
-from autocompress.kernels.geometry import Geometry, KernelOp
-from autocompress.kernels.jobs import job_of
+from autocompress.kernels.geometry import Geometry, KernelOp, takes_winograd
+from autocompress.kernels.jobs import has_kernel, job_of
 
 PLANE = (14, 14, 14, 14)
 WAYS: tuple[KernelOp, ...] = ("convert", "widen")
@@ -25,6 +26,11 @@ WAYS: tuple[KernelOp, ...] = ("convert", "widen")
         (Geometry("conv", 8, 16, *PLANE, groups=2), "dense", 8, "s8_block4x4"),
         (Geometry("conv", 8, 16, *PLANE, groups=2), "dense", 4, "s8_block4x4"),
         (Geometry("conv", 8, 16, *PLANE, groups=2), "dense", 32, "f32_block4x1"),
+        (Geometry("conv", 16, 16, *PLANE, kernel=(3, 3)), "dense", 32, "f32_winograd"),
+        (Geometry("conv", 16, 16, *PLANE, kernel=(3, 3)), "dense", 16, "f16_dense"),
+        (Geometry("conv", 16, 16, *PLANE, kernel=(3, 3)), "dense", 8, "s8_dense"),
+        (Geometry("conv", 16, 16, *PLANE, kernel=(3, 3)), "block4x1", 32, "f32_block4x1"),
+        (Geometry("conv", 32, 32, *PLANE, kernel=(3, 3), groups=2), "dense", 32, "f32_block4x1"),
         (Geometry("depthwise", 8, 8, *PLANE, kernel=(3, 3), groups=8), "dense", 8, "s8_depthwise"),
         (Geometry("add", 8, 8, *PLANE), "dense", 8, "s8_add"),
     ],
@@ -33,6 +39,31 @@ def test_kernels(geometry: Geometry, structure: str, bits: int, kernel: str) -> 
     job = job_of(geometry, structure, 0.0, bits)
     assert job.kernel == kernel
     assert job.groups == (2 if geometry.groups == 2 else 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"in_channels": 15}, False),
+        ({"out_channels": 15}, False),
+        ({"kernel": (3, 1)}, False),
+        ({"stride": (2, 1)}, False),
+        ({"dilation": (1, 2)}, False),
+        ({"groups": 2}, False),
+        ({"op": "depthwise"}, False),
+        ({"out_height": 7, "out_width": 7}, True),
+        ({"out_height": 6, "out_width": 6}, True),
+        ({"out_height": 5, "out_width": 7}, False),  # too few outputs
+        ({"out_height": 1, "out_width": 100}, False),  # half of the tiles' outputs beyond the plane
+        ({"out_height": 3, "out_width": 100}, True),
+    ],
+)
+def test_where_winograd_pays(changes: dict[str, Any], expected: bool) -> None:
+    geometry = replace(Geometry("conv", 16, 16, *PLANE, kernel=(3, 3)), **changes)
+    assert takes_winograd(geometry) is expected
+    assert expected is (job_of(geometry, "dense", 0.0, 32).kernel == "f32_winograd")
+    assert has_kernel(geometry, "dense", 32)
 
 
 def test_a_line_has_every_scalar_in_order() -> None:

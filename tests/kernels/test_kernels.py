@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +30,10 @@ from autocompress.kernels.packing import (
     pack_float,
     pack_integer,
     pack_quads,
+    pack_winograd,
     unpack_quads,
 )
-from autocompress.kernels.toolchain import HOST, PROGRAMS, SOURCES, build
+from autocompress.kernels.toolchain import HOST, PROGRAMS, SOURCES, build, names_for
 
 MATRICES = list(KERNELS)
 DEPTHWISE: list[tuple[PackedDtype, Literal["depthwise"]]] = [
@@ -38,6 +41,7 @@ DEPTHWISE: list[tuple[PackedDtype, Literal["depthwise"]]] = [
     ("fp16", "depthwise"),
     ("int8", "depthwise"),
 ]
+WINOGRAD: tuple[PackedDtype, Literal["winograd"]] = ("fp32", "winograd")
 FLOATS = {"fp32": np.float32, "fp16": np.float16}
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 CONSTANTS = {"clamp": (-0.5, 0.75), "leaky_relu": (0.125,), "elu": (1.5,)}
@@ -154,13 +158,15 @@ def with_gap(planes: NDArray[Any], gap: int) -> NDArray[Any]:
     return wide
 
 
-def layer_case(dtype: PackedDtype, structure: PackedStructure | Literal["depthwise"], spec: Layer) -> Case:
+def layer_case(dtype: PackedDtype, structure: PackedStructure | Literal["depthwise", "winograd"], spec: Layer) -> Case:
     """A random layer and its output."""
     if structure == "depthwise":
         spec = replace(spec, columns=spec.rows, groups=spec.rows, real=False)
+    if structure == "winograd":
+        spec = replace(spec, kernel=(3, 3), stride=(1, 1), dilation=(1, 1), groups=1)
     rng = np.random.default_rng(spec.seed)
     height, width = spec.input_size()
-    block = (1, 1) if structure in ("dense", "depthwise") else KERNELS[dtype, structure][1]
+    block = (1, 1) if structure in ("dense", "depthwise", "winograd") else KERNELS[dtype, structure][1]
     mask = masked(rng, spec, block)
     constants = CONSTANTS.get(spec.activation, ())
     geometry = {"stride": spec.stride, "dilation": spec.dilation, "padding": spec.padding}
@@ -177,6 +183,8 @@ def layer_case(dtype: PackedDtype, structure: PackedStructure | Literal["depthwi
         x = rng.standard_normal((spec.columns, height, width)).astype(FLOATS[dtype])
         if structure == "depthwise":
             packed = pack_depthwise_float(weight[:, 0], bias, dtype)
+        elif structure == "winograd":
+            packed = pack_winograd(weight, bias)
         else:
             packed = pack_float(weight, bias, structure, dtype, spec.groups)
         wide, wide_x = weight.astype(np.float64), x.astype(np.float64)
@@ -192,7 +200,7 @@ def layer_case(dtype: PackedDtype, structure: PackedStructure | Literal["depthwi
             **geometry,
         )
         expected = activate(r, spec.activation).reshape(spec.rows, -1)
-        return Case(call, expected, 2 * TOLERANCE[dtype] * magnitude.reshape(spec.rows, -1))
+        return Case(call, expected, TOLERANCE[dtype] * magnitude.reshape(spec.rows, -1))
 
     largest = 7 if dtype == "int4" else 127
     # Extremes are common on purpose: they are what saturating instructions get wrong.
@@ -520,6 +528,42 @@ def test_depthwise_bands_equal_numpy(dtype: PackedDtype, structure: Literal["dep
 
 
 @st.composite
+def tiled(draw: st.DrawFn) -> Layer:
+    """Layers for Winograd's products: blocks of every width, whole and not, of one row of tiles and of many."""
+    pads = st.integers(0, 4)
+    return Layer(
+        rows=draw(st.one_of(st.integers(1, 9), st.integers(60, 75))),
+        columns=draw(st.one_of(st.integers(1, 9), st.sampled_from([33, 256, 259]))),
+        size=draw(
+            st.one_of(
+                st.tuples(st.integers(1, 9), st.integers(1, 9)),
+                st.tuples(st.integers(1, 6), st.integers(1, 70)),
+                st.sampled_from([(14, 14), (15, 13), (70, 1), (10, 20)]),
+            )
+        ),
+        padding=draw(st.tuples(pads, pads, pads, pads)),
+        activation=draw(st.sampled_from(["none", "relu", "clamp", "hardswish", "leaky_relu"])),
+        gap=draw(gaps),
+        seed=draw(seeds),
+    )
+
+
+@settings(deterministic, max_examples=200)
+@given(spec=tiled())
+def test_winograd_equals_numpy(spec: Layer) -> None:
+    case = layer_case(*WINOGRAD, spec)
+    case.check(filled(case), 0x55)
+
+
+def test_winograd_has_no_other_window() -> None:
+    packed = pack_winograd(np.ones((4, 4, 3, 3)), np.zeros(4))
+    for geometry in ({"stride": (1, 2)}, {"stride": (2, 1)}, {"dilation": (2, 1)}, {"dilation": (1, 2)}):
+        call = layer(packed, np.ones((4, 49), np.float32), (7, 7), **geometry)
+        with pytest.raises(UserError, match="window of 3 x 3, with stride and dilation 1"):
+            run(call)
+
+
+@st.composite
 def square_windows(draw: st.DrawFn) -> Layer:
     """Windows of 3 x 3 and 5 x 5 with stride 1 and 2: planes of every width around those of the tiles, with any padding."""
     side = draw(st.sampled_from([3, 5]))
@@ -713,6 +757,11 @@ SHAPES = (
     Layer(4, 70, (3, 5), (4, 2), padding=(3, 0, 2, 1), density=0.1),
     Layer(5, 68, (2, 1), (1, 3), padding=(0, 1, 0, 1), density=0.1),
     Layer(4, 64, (1, 1), (3, 3), padding=(1, 1, 1, 1), density=0.1),
+    # With a stride: 8 outputs lie in one row, in two, in more; and a window of more columns than cuts are kept of.
+    Layer(5, 66, (9, 48), (3, 3), (2, 2), padding=(1, 1, 1, 1), activation="relu", density=0.1),
+    Layer(5, 65, (9, 27), (3, 3), (2, 2), padding=(1, 1, 1, 1), density=0.1, gap=1),
+    Layer(4, 64, (13, 5), (5, 5), (2, 2), padding=(2, 2, 2, 2), density=0.1),
+    Layer(5, 68, (7, 33), (3, 7), (2, 2), padding=(1, 3, 1, 3), density=0.1),
     # Many rows of several panels of which sums are kept.
     Layer(19, 66, (5, 13), (3, 3), padding=(1, 1, 1, 1), activation="relu", density=0.1),
     # And from a copy, in one part and in two.
@@ -720,6 +769,14 @@ SHAPES = (
     Layer(5, 70, (7, 7), (3, 3), (2, 2), padding=(1, 1, 1, 1), density=0.1, gap=1),
 )
 
+#: For Winograd's products besides: more rows and inputs than a part, a last tile left over; a plane in a corner of its padding.
+TILED = (
+    Layer(70, 9, (14, 14), padding=(1, 1, 1, 1), activation="relu"),
+    Layer(5, 257, (7, 7), padding=(1, 1, 1, 1), gap=1),
+    Layer(6, 4, (6, 29), padding=(0, 2, 2, 0), activation="silu"),
+    Layer(2, 3, (1, 9), padding=(3, 11, 0, 0)),
+    Layer(3, 2, (9, 1), padding=(0, 0, 11, 3), activation="clamp", gap=2),
+)
 
 OPS = (
     Op("add", 5, (7, 7), activation="relu"),
@@ -744,9 +801,10 @@ def all_cases() -> list[Case]:
     """Cases of every kernel."""
     layers = [
         layer_case(dtype, structure, replace(spec, seed=seed))
-        for dtype, structure in [*MATRICES, *DEPTHWISE]
+        for dtype, structure in [*MATRICES, *DEPTHWISE, WINOGRAD]
         for seed, spec in enumerate(SHAPES)
     ]
+    layers += [layer_case(*WINOGRAD, replace(spec, seed=seed)) for seed, spec in enumerate(TILED)]
     types: list[TypeName] = ["f32", "f16", "s8"]
     ops = [op_case(dtype, replace(spec, seed=seed)) for dtype in types for seed, spec in enumerate(OPS)]
     conversions = [convert_case(*types, Op("convert", 7, (3, 7), gap=gap)) for types in CONVERSIONS for gap in (0, 2)]
@@ -779,6 +837,55 @@ def run_jobs(command: Sequence[str], cases: Sequence[Case], folder: Path) -> Non
 def test_phone_builds_equal_numpy_under_qemu(cpu: str, emulated: str, tmp_path: Path) -> None:
     program = build("aarch64-linux-musl", cpu, product="run")
     run_jobs(["qemu-aarch64", "-cpu", emulated, str(program)], all_cases(), tmp_path)
+
+
+#: SMMLA, by which bits of an instruction are fixed and which they are.
+SMMLA = (0xFFE0FC00, 0x4E80A400)
+I8MM_KERNELS: dict[str, tuple[PackedDtype, PackedStructure]] = {
+    "s8_dense": ("int8", "dense"),
+    "s8_dense_w4": ("int4", "dense"),
+    "s8_block4x4": ("int8", "block4x4"),
+}
+
+
+def i8mm_cases(kernel: str) -> list[Case]:
+    """Layers of all widths of tiles, of even and odd numbers of quads in one part and in several, with all kinds of windows."""
+    rng = np.random.default_rng(0)
+    specs = [spec for spec in SHAPES if spec.groups == 1]
+    specs += [Layer(5, columns, (1, pixels), seed=1) for columns in (4, 8, 12, 1030) for pixels in (4, 9, 24, 31, 49)]
+    for seed in range(40):
+        window, stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        specs.append(
+            Layer(
+                int(rng.integers(1, 18)),
+                int(rng.choice([1, 7, 30, 64, 65, 115, 130])),
+                (int(rng.integers(1, 9)), int(rng.integers(1, 33))),
+                (window, window),
+                (stride, stride),
+                padding=(window // 2, window // 2, window // 2, window // 2),
+                density=float(rng.choice([0.1, 0.5, 0.9])),
+                activation=str(rng.choice(["none", "relu", "hardswish"])),
+                real=bool(rng.integers(2)),
+                gap=int(rng.integers(3)),
+                seed=seed,
+            )
+        )
+    return [layer_case(*I8MM_KERNELS[kernel], spec) for spec in specs]
+
+
+@pytest.mark.parametrize("kernel", list(I8MM_KERNELS))
+@pytest.mark.parametrize(("emulated", "has"), [("max", True), ("cortex-a76", False)])
+def test_the_cpu_decides_whether_i8mm_is_used(kernel: str, emulated: str, has: bool, tmp_path: Path) -> None:
+    """One program for both, exact on both; the emulator's log of what it met says which variant ran."""
+    machine = names_for("aarch64", "cortex-a710", ("dotprod", "fp16", "i8mm"))
+    emulator = ["qemu-aarch64", "-cpu", emulated]
+    told = subprocess.run([*emulator, str(build(*machine, product="bench")), "list"], check=True, capture_output=True, text=True)
+    assert json.loads(told.stdout)["i8mm"] == has
+    log = tmp_path / "log"
+    run_jobs([*emulator, "-d", "in_asm", "-D", str(log), str(build(*machine, product="run"))], i8mm_cases(kernel), tmp_path)
+    met = [int(word, 16) for word in re.findall(r"^0x[0-9a-f]+:  ([0-9a-f]{8})  ", log.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert len(met) > 1000
+    assert any(word & SMMLA[0] == SMMLA[1] for word in met) == has
 
 
 def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:

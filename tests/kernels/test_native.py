@@ -53,6 +53,15 @@ def test_a_prepared_call_reads_its_input_anew() -> None:
     assert (prepared() == 6).all()
 
 
+def test_the_weights_of_a_large_linear_layer_run() -> None:
+    """More than the largest tensor that may go from layer to layer has elements."""
+    rows, columns = 4096, 2**14 + 4
+    packed = pack_integer(np.ones((rows, columns), np.int8), np.zeros(rows), 1.0, "dense", 0)
+    x = pack_quads(np.ones((columns, 1), np.int8))
+    output = run(layer(packed, x, (1, 1), y=Quantization(columns / 100, 0)))
+    assert output.size == rows and (output == 100).all()
+
+
 def test_wrong_arrays_are_refused() -> None:
     good = np.ones((3, 8), np.float32)
     for bad in (good.astype(np.float64), good[:2], np.ones(3, np.float32)):

@@ -17,6 +17,7 @@ from autocompress.kernels.packing import (
     pack_float,
     pack_integer,
     pack_quads,
+    pack_winograd,
     unpack,
     unpack_quads,
 )
@@ -137,6 +138,33 @@ def test_s8_depthwise_is_packed_as_its_file_says() -> None:
     assert packed.start.tolist() == [3 * 325, -3 * 325, 6 * 325, -6 * 325, 9 * 325, 0, 0, 0]
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(rows=SIDES, columns=SIDES, seed=SEEDS)
+def test_unpack_inverts_pack_winograd_up_to_rounding(rows: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.standard_normal((rows, columns, 3, 3)).astype(np.float32), rng.standard_normal(rows)
+    packed = pack_winograd(weight, bias)
+    result, vector = unpack(packed)
+    largest = np.abs(weight).max((2, 3), keepdims=True)
+    assert (np.abs(result - weight) <= 1e-6 * largest).all()
+    np.testing.assert_array_equal(vector, bias)
+    assert result.dtype == packed.weights.dtype == np.float32
+    assert packed.weights.size == 16 * -(-rows // 4) * 4 * columns
+    assert (packed.function, packed.kernel) == ("f32_winograd", (3, 3))
+
+
+def test_f32_winograd_is_packed_as_its_file_says() -> None:
+    weight = np.zeros((5, 2, 3, 3))
+    weight[4, 1] = np.outer([1, 0, 0], [0, 0, 8])
+    weight[0, 0] = np.outer([2, 4, 6], [1, 1, 0])
+    packed = pack_winograd(weight, np.arange(5))
+    positions = packed.weights.reshape(4, 4, 2, 2, 4)  # a, b, group of 4 rows, column, row of the group
+    assert positions[:, :, 1, 1, 0].tolist() == [[0, 4, 4, 8], [0, 2, 2, 4], [0, 2, 2, 4], [0] * 4]
+    assert positions[:, :, 0, 0, 0].tolist() == [[2, 2, 0, 0], [6, 6, 0, 0], [2, 2, 0, 0], [6, 6, 0, 0]]
+    assert np.count_nonzero(packed.weights) == 9 + 8
+    assert packed.bias.tolist() == [0, 1, 2, 3, 4, 0, 0, 0]
+
+
 def test_a_window_is_packed_position_by_position() -> None:
     weight = np.zeros((1, 2, 1, 3))
     weight[0, 1, 0, 2], weight[0, 0, 0, 1] = 7, 5
@@ -186,3 +214,5 @@ def test_bad_input_is_refused() -> None:
         pack_integer(one, zeros, -1.0, "dense")
     with pytest.raises(UserError, match="overflow"):
         pack_integer(np.full((1, 70000), 127), [0], 0.1, "dense")
+    with pytest.raises(UserError, match="window of 3x1 is not packed"):
+        pack_winograd(np.ones((2, 2, 3, 1)), np.ones(2))

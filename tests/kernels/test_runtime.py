@@ -89,10 +89,13 @@ def test_phones_give_the_same_bytes(tmp_path: Path) -> None:
         x = inputs(network)
         write_artifact(network, tmp_path / "model.acm")
         x.tofile(tmp_path / "x")
-        command = ["qemu-aarch64", "-cpu", "cortex-a76", program, tmp_path / "model.acm", tmp_path / "x", tmp_path / "y"]
-        subprocess.run(command, check=True, capture_output=True)
         with Model(tmp_path / "model.acm") as model:
-            assert (tmp_path / "y").read_bytes() == model.run(x).tobytes()
+            expected = model.run(x).tobytes()
+        for cpu in ("cortex-a76", "max"):  # without and with I8MM
+            command = ["qemu-aarch64", "-cpu", cpu, program, tmp_path / "model.acm", tmp_path / "x", tmp_path / "y"]
+            subprocess.run(command, check=True, capture_output=True)
+            assert (tmp_path / "y").read_bytes() == expected
+            (tmp_path / "y").unlink()
 
 
 class Block(ctypes.Structure):

@@ -47,7 +47,9 @@ def test_pixel7_cores() -> None:
 
 
 def test_features_of_the_newer_and_older_cores() -> None:
-    assert all("i8mm" in core.features for name in ("pixel8", "galaxy-s23") for core in load_target(name).cores)
+    newer = [core for name in ("pixel8", "galaxy-s23", "neoverse-v1") for core in load_target(name).cores]
+    assert all("i8mm" in core.features and core.rate("i8mm", "dense") and core.rate("i8mm", "block4x4") for core in newer)
+    assert all(core.rate("i8mm", "dense") is None for core in load_target("pixel7").cores)
     assert load_target("raspberry-pi4").core().features == ()
     assert load_target("raspberry-pi5").core().features == ("dotprod", "fp16")
 

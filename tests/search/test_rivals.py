@@ -24,6 +24,8 @@ from autocompress.spaces.groups import Group
 from autocompress.spaces.layers import Layer
 from autocompress.spaces.plan import Plan
 
+from .scoring import at_once
+
 NAMES = sorted(RIVALS)
 
 
@@ -90,7 +92,7 @@ def test_a_study_in_pieces_goes_on_as_a_whole_one(
         study = optuna.create_study()
         enqueue_baselines(study, plans)
         for trials in pieces:
-            run_trials(study, tiny_problem, loss, name, budget, trials, None, 3, lambda done, total, what: None)
+            run_trials(study, tiny_problem, at_once(loss), name, budget, trials, None, 3, lambda done, total, what: None)
             if trials != count:
                 study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
                 enqueue_baselines(study, plans)
@@ -193,7 +195,7 @@ def test_samplers_that_learn_from_common_parameters_have_all_of_them(
 ) -> None:
     """Sparsity too: with `LAYER.sparsity` asked only where something is removed they would draw it at random."""
     study = optuna.create_study()
-    run_trials(study, tiny_problem, loss, name, budget, 3, None, 0, lambda done, total, what: None)
+    run_trials(study, tiny_problem, at_once(loss), name, budget, 3, None, 0, lambda done, total, what: None)
     for trial in study.get_trials(deepcopy=False):
         assert set(trial.params) == set(Parameters(tiny_problem.space).distributions)
 

@@ -18,6 +18,8 @@ from autocompress.search.study import run_trials
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 
+from .scoring import at_once
+
 #: A short history, before solutions repeat.
 FIRST = 12
 
@@ -109,7 +111,7 @@ def make_study(budget: float | None = 1.0) -> optuna.Study:
 def search(
     study: optuna.Study, problem: Problem, loss: Callable[[Plan], float], budget: float, trials: int
 ) -> list[dict[str, Any]]:
-    run_trials(study, problem, loss, "ours", budget, trials, None, 3, lambda done, total, what: None)
+    run_trials(study, problem, at_once(loss), "ours", budget, trials, None, 3, lambda done, total, what: None)
     return [trial.params for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocompress.errors import UserError
+from autocompress.evaluators.score import Score
+from autocompress.outcome import finalists
 from autocompress.search.baselines import baselines
 from autocompress.search.journal import open_journal
 from autocompress.search.parameters import Parameters
@@ -31,6 +33,8 @@ from autocompress.search.study import (
     run_trials,
 )
 from autocompress.spaces.plan import Plan
+
+from .scoring import at_once
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def test_every_sampler_runs(tiny_problem: Problem, budget: float, sampler: str, 
     enqueue_baselines(
         study, {name: Parameters(tiny_problem.space).of(plan) for name, plan in list(baselines(tiny_problem, limit).items())[:3]}
     )
-    run_trials(study, tiny_problem, lambda plan: 0.1 + tiny_problem.expected(plan), sampler, limit, 6, None, 0, quiet)
+    run_trials(study, tiny_problem, at_once(lambda plan: 0.1 + tiny_problem.expected(plan)), sampler, limit, 6, None, 0, quiet)
     found = evaluated(study, tiny_problem)
     assert [trial.number for trial in found] == list(range(6))
     assert [trial.baseline is not None for trial in found] == [True] * 3 + [False] * 3
@@ -79,13 +83,13 @@ def test_an_unknown_sampler_is_refused(tiny_problem: Problem) -> None:
 def test_losses_that_overflow_are_bad_trials(tiny_problem: Problem, budget: float, tmp_path: Path) -> None:
     study = study_of(budget, tmp_path / "study.journal")
     losses = iter([math.nan, math.inf, 1e30, 0.5])
-    run_trials(study, tiny_problem, lambda plan: next(losses), "random", budget, 4, None, 0, quiet)
+    run_trials(study, tiny_problem, at_once(lambda plan: next(losses)), "random", budget, 4, None, 0, quiet)
     assert [trial.loss for trial in evaluated(study, tiny_problem)] == [LOSS_CEILING] * 3 + [0.5]
 
 
 def test_timeout_ends_after_the_trial_that_runs(tiny_problem: Problem, budget: float, tmp_path: Path) -> None:
     study = study_of(budget, tmp_path / "study.journal")
-    run_trials(study, tiny_problem, lambda plan: 0.5, "random", budget, 1000, 0.3, 0, quiet)
+    run_trials(study, tiny_problem, at_once(lambda plan: 0.5), "random", budget, 1000, 0.3, 0, quiet)
     assert 1 <= len(evaluated(study, tiny_problem)) < 1000
 
 
@@ -122,13 +126,13 @@ def test_a_killed_baseline_is_queued_again_and_a_finished_one_is_not(
     parameters = {name: Parameters(tiny_problem.space).of(plan) for name, plan in baselines(tiny_problem, budget).items()}
     study = study_of(budget, tmp_path / "study.journal")
     enqueue_baselines(study, parameters)
-    run_trials(study, tiny_problem, lambda plan: 0.5, "ours", budget, 2, None, 0, quiet)
+    run_trials(study, tiny_problem, at_once(lambda plan: 0.5), "ours", budget, 2, None, 0, quiet)
     study.ask()  # the third begins, and its process is killed
 
     again = study_of(budget, tmp_path / "study.journal")
     fail_stale_trials(again)
     enqueue_baselines(again, parameters)
-    run_trials(again, tiny_problem, lambda plan: 0.5, "ours", budget, len(parameters), None, 0, quiet)
+    run_trials(again, tiny_problem, at_once(lambda plan: 0.5), "ours", budget, len(parameters), None, 0, quiet)
     names = [trial.baseline for trial in evaluated(again, tiny_problem)]
     assert sorted(map(str, names)) == sorted(parameters)
 
@@ -140,7 +144,7 @@ def test_a_failing_loss_ends_the_trial_and_the_run(tiny_problem: Problem, budget
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        run_trials(study, tiny_problem, broken, "ours", budget, 3, None, 0, quiet)
+        run_trials(study, tiny_problem, at_once(broken), "ours", budget, 3, None, 0, quiet)
     assert [trial.state.name for trial in study.get_trials()] == ["FAIL"]
 
 
@@ -184,6 +188,38 @@ def test_equal_histories_make_equal_samplers(tiny_problem: Problem, budget: floa
         study = study_of(budget, tmp_path / name)
         loss: Callable[[Plan], float] = lambda plan: 0.1 + tiny_problem.expected(plan)  # noqa: E731
         for trials in pieces:
-            run_trials(study, tiny_problem, loss, "tpe", budget, trials, None, 5, quiet)
+            run_trials(study, tiny_problem, at_once(loss), "tpe", budget, trials, None, 5, quiet)
         runs.append([trial.plan for trial in evaluated(study, tiny_problem)])
     assert runs[0] == runs[1]
+
+
+def test_the_best_of_no_higher_costs_is_the_rival(tiny_problem: Problem, budget: float) -> None:
+    """Baselines have none; what was stopped is none; a study that goes on knows those from before."""
+    study = optuna.create_study()
+    plans = baselines(tiny_problem, budget)
+    parameters = Parameters(tiny_problem.space)
+    enqueue_baselines(study, {name: parameters.of(plan) for name, plan in plans.items()})
+    seen: list[tuple[Plan, Score | None, Score]] = []
+
+    def scoring(plan: Plan, rival: Score | None) -> Score:
+        first = 1e-6 + tiny_problem.expected(plan) ** 2
+        stopped = rival is not None and rival.beats(first)
+        assert rival is not None or len(seen) < len(plans)
+        found = Score(rival.projected(first), first, 2, 8) if rival is not None and stopped else Score(2 * first, first, 8, 8)
+        seen.append((plan, rival, found))
+        return found
+
+    for count in (len(plans) + 6, len(plans) + 25):  # the second call is a process that goes on
+        run_trials(study, tiny_problem, scoring, "random", budget, count, None, 0, quiet)
+    for number, (plan, rival, _) in enumerate(seen):
+        others = [(tiny_problem.latency.ms(other), score) for other, _, score in seen[:number] if score.whole]
+        within = [score.first for ms, score in others if ms <= tiny_problem.latency.ms(plan)]
+        expected = min(within, default=None) if number >= len(plans) else None
+        assert (rival.first if rival is not None else None) == expected
+    trials = evaluated(study, tiny_problem)
+    assert [trial.score for trial in trials] == [score for _, _, score in seen]
+    assert [trial.loss for trial in trials] == [score.loss for _, _, score in seen]
+    stopped = [trial for trial in trials if not trial.whole]
+    assert 3 < len(stopped) < len(trials) - len(plans)
+    assert not {trial.number for trial in stopped} & front(trials)
+    assert all(trial.whole for trial in finalists(trials))

@@ -50,6 +50,8 @@ from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 from autocompress.spaces.space import Space, build_space, removable
 
+from .scoring import at_once
+
 
 @functools.cache
 def chain() -> tuple[Space, LatencyEvaluator]:
@@ -236,7 +238,7 @@ def test_what_a_study_calls_feasible_is_within_both_budgets(
     assert len(chosen) >= 2
     enqueue_baselines(study, {name: Parameters(problem.space).of(plan) for name, plan in chosen.items()})
     count = len(chosen) + (16 if sampler == "ours" else 8 if sampler in RIVALS else 4)
-    run_trials(study, problem, lambda plan: 0.1 + problem.expected(plan), sampler, budget, count, None, 0, quiet)
+    run_trials(study, problem, at_once(lambda plan: 0.1 + problem.expected(plan)), sampler, budget, count, None, 0, quiet)
     trials = evaluated(study, problem)
     assert len(trials) == count
     for trial, kept in zip(trials, study.get_trials(deepcopy=False), strict=True):
