@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import platform
 import re
 import shutil
@@ -36,6 +37,8 @@ PATIENCE = 300
 MOST_BYTES = 16384
 #: Memory that a file may ask for in this build; a hostile one is told so like one above the usual limit.
 MOST_MEMORY = 1 << 24
+#: MiB that the fuzzer itself may hold; what was freed lately, and its own records, come to 500.
+MOST_RESIDENT = 2048
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def write_seeds(folder: Path) -> int:
 def fuzz(program: Path, corpus: Path, seconds: int) -> Outcome:
     """Run the fuzzer on a folder of seeds, to which it adds; a file with a finding is left beside that folder."""
     seeds = len(list(corpus.iterdir()))
-    limits = [f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}", f"-timeout={PATIENCE}", "-rss_limit_mb=2048"]
+    # libFuzzer's own limit is one on the peak since before exec, which is that of the process that calls this.
+    limits = [f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}", f"-timeout={PATIENCE}", "-rss_limit_mb=0"]
+    limits.append(f"-malloc_limit_mb={MOST_RESIDENT}")
     command = [str(program), *limits, "-use_value_profile=1", "-seed=1", "-print_final_stats=1"]
     done = subprocess.run(
         [*command, f"-artifact_prefix={corpus.parent}/", str(corpus)],
@@ -98,6 +103,7 @@ def fuzz(program: Path, corpus: Path, seconds: int) -> Outcome:
         text=True,
         errors="replace",
         check=False,
+        env={**os.environ, "ASAN_OPTIONS": f"hard_rss_limit_mb={MOST_RESIDENT}"},
     )
     lines = done.stderr.splitlines()
     # SUMMARY is the sanitizers' and libFuzzer's last word.
