@@ -196,4 +196,10 @@ def _failure(doing: str, error: Exception, file: str) -> UserError:
         own = [frame for frame in frames if frame.filename == file]
         last = (own or frames)[-1]
         place = f"{last.filename}, line {last.lineno}"
-    return UserError(f"{doing} raised {type(error).__name__}: {error} ({place}). Correct it and run again.")
+    remedy = "Correct it and run again."
+    if isinstance(error, RuntimeError) and "operator torchvision::" in str(error):  # its compiled part could not be loaded
+        remedy = (
+            "The torchvision here was not built for the torch here: install both from one index, "
+            "such as pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu."
+        )
+    return UserError(f"{doing} raised {type(error).__name__}: {error} ({place}). {remedy}")

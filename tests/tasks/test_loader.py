@@ -137,6 +137,7 @@ def test_a_file_or_module_that_cannot_be_imported(
     [
         ("return 3", "task function make of .*own_net.py returned a int"),
         ("raise ModuleNotFoundError('no timm', name='timm')", "raised ModuleNotFoundError: no timm"),
+        ("raise RuntimeError('operator torchvision::nms does not exist')", "not built for the torch here: install both"),
         (
             "x = torch.ones(4, 3); return Task('a', torch.nn.Linear(3, 2), x[:1], x[:, :2], x)",
             "task function make.*calibration has shape",
