@@ -1,0 +1,213 @@
+"""Searched networks of the ResNet class on this computer, against the int8 networks of LiteRT, ExecuTorch and ONNX Runtime.
+
+    python benchmarks/searched.py --write
+
+For each network the rows of its Space are measured here, as `autocompress bench --target host` does. The dense int8 network, with
+the product's own calibration and correction, is written for every peer with the same codes and formats, and timed, in the ways of
+benchmarks/peers.py. Then a search on target `host` gets the time of the fastest peer whose outputs are right, divided by SPEEDUP,
+as its budget, with this computer attached: its best Plans run here, and the search goes on until they keep the budget. What it
+returns is timed beside all the peers in one process, in turns. Agreement is with the dense fp32 network on evaluation inputs,
+which no search saw.
+
+`fashion-mnist-resnet` has trained weights. `resnet18` has random ones, with batch norm statistics that fit, and made-up pictures:
+its agreement only tells how closely a network follows its fp32 self. Needs the environment of benchmarks/peers.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import idle
+import numpy as np
+import peers
+import torch
+from numpy.typing import NDArray
+from peer_runtimes import Model
+from rich.console import Console
+
+from autocompress.api import Prepared, prepare, run_search
+from autocompress.attached import verify_best
+from autocompress.compressors.candidate import Candidate
+from autocompress.errors import UserError
+from autocompress.evaluators.loss import outputs
+from autocompress.evaluators.needed_rows import needed_rows
+from autocompress.files import write_json
+from autocompress.kernels.bench import Settings, measure
+from autocompress.kernels.targets import Target, load_target
+from autocompress.kernels.toolchain import kernels_hash
+from autocompress.outcome import choose_best
+from autocompress.progress import Phases, Terminal
+from autocompress.search.study import evaluated
+from autocompress.settings import Budget, SearchSettings
+from autocompress.spaces.option import Option
+from autocompress.spaces.plan import Plan
+from autocompress.tasks.loader import load_task
+from autocompress.tasks.task import Task, evaluation_data
+
+RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "searched.json"
+#: How many times as fast as the fastest peer's int8 network the searched one shall be.
+SPEEDUP = 1.5
+#: Trials of a search, and evaluation inputs whose answers are compared.
+TRIALS, COMPARED = 100, 500
+#: Made-up pictures of `resnet18`: for calibration, and for evaluation.
+CALIBRATION, EVALUATION = 192, 128
+#: The searched network, and our own dense int8 one.
+SEARCHED, DENSE = "searched", peers.OURS
+
+
+def resnet18() -> Task:
+    """A ResNet-18 with random weights, on made-up pictures."""
+    parts = -(-(CALIBRATION + EVALUATION) // peers.PICTURES)
+    pictures = torch.cat([peers.pictures(seed=100 + part) for part in range(parts)])
+    calibration, evaluation = pictures[:CALIBRATION], pictures[CALIBRATION:]
+    return Task("resnet18", peers.NETWORKS["resnet18"](), calibration[:1], calibration, evaluation, "agreement")
+
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "fashion-mnist-resnet": lambda: load_task("fashion-mnist-resnet"),
+    "resnet18": resnet18,
+}
+
+
+def searched(task: Task, target: Target, budget_ms: float, results: Path, phases: Phases) -> tuple[Candidate, dict[str, Any]]:
+    """The network that a search within the budget returns, and what to tell of it.
+
+    Raises:
+        UserError: no Plan keeps the budget here.
+    """
+    settings = SearchSettings(Budget(ms=budget_ms), TRIALS, results=results, device="local")
+    search = verify_best(run_search(task, target, settings, phases))
+    trials = evaluated(search.study, search.problem)
+    best = choose_best(search, trials, lambda *_: None)
+    if best is None or search.attached is None:
+        raise UserError(f"{task.name}: no Plan runs within {budget_ms:.4g} ms here.")
+    trial = next(trial for trial in trials if trial.number == best)
+    options = collections.Counter(f"{option.structure} {option.bits} bit" for option in trial.plan.values())
+    told = {"trial": best, "predicted_ms": trial.ms, "bias": search.attached.bias, "layers": dict(options.most_common())}
+    return search.prepared.recovered(trial.plan), told
+
+
+def with_fp32(ways: Mapping[str, Callable[[NDArray[np.float32]], Model]], prepared: Prepared) -> dict[str, dict[str, float]]:
+    """Agreement of each runtime with the dense fp32 network on evaluation inputs."""
+    inputs = evaluation_data(prepared.task)[0][:COMPARED]
+    wanted = outputs(prepared.evaluator.dense.run, inputs).double().numpy()
+    return {way: peers.agreement(peers.outputs(load, inputs.numpy()), wanted) for way, load in ways.items()}
+
+
+def row(name: str, seconds: float, folder: Path, console: Console) -> dict[str, Any]:
+    """One network."""
+    phases = Phases(Terminal(console))
+    task, target = TASKS[name](), load_target("host")
+    prepared = prepare(task, target, SearchSettings(results=folder), phases)
+    with phases.phase("measure") as update:
+        measure(target, target.core(), needed_rows(prepared.profile.latency), Settings(), update)
+    dense = prepared.recovered(Plan.of({layer.name: Option("dense", 0.0, 8) for layer in prepared.profile.layers}))
+    ways = {way: peers.prepare(way, dense) for way in peers.WAYS["int8"]}
+    x = evaluation_data(task)[0][0].numpy()
+    told = with_fp32(ways, prepared)
+    wrong = peers.wrong_ways("int8", {way: {"with_fp32": each} for way, each in told.items()})
+    if set(wrong) - peers.SATURATING:
+        raise UserError(f"{name}: {', '.join(wrong)} compute something else. Nothing to compare: report this.")
+    with pinned():
+        first = fastest(peers.time_ways({way: load(x) for way, load in ways.items()}, seconds))
+    budget_ms = first[peers.best(first, wrong)] / SPEEDUP
+    network, search = searched(task, target, budget_ms, folder, phases)
+    own = partial(peers.ours, network)
+    told |= with_fp32({SEARCHED: own}, prepared)
+    models = {way: load(x) for way, load in ways.items()} | {SEARCHED: own(x)}
+    with pinned():
+        times = peers.time_ways(models, seconds)
+    ms = fastest(times)
+    rivals = {way: each for way, each in ms.items() if way != SEARCHED}
+    best = {which: peers.best(rivals, but) for which, but in (("all", []), ("right", wrong))}
+    return {
+        "network": name,
+        "budget_ms": round(budget_ms, 5),
+        "ms": {way: round(each, 5) for way, each in ms.items()},
+        "all_runs_ms": {
+            way: [round(float(q), 5) for q in np.percentile([run for turn in turns for run in turn], (10, 50, 90))]
+            for way, turns in times.items()
+        },
+        "agreement": told,
+        "wrong": wrong,
+        "best": best,
+        "times_as_fast": {which: round(ms[way] / ms[SEARCHED], 3) for which, way in best.items()},
+        "search": search,
+    }
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """This thread stays on one core."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cpus)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+def fastest(times: Mapping[str, list[list[float]]]) -> dict[str, float]:
+    """The time of each runtime that counts."""
+    return {way: idle.fastest_round(turns) for way, turns in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write the numbers to results/benchmarks/{RESULT.name}")
+    parser.add_argument("--networks", nargs="+", choices=tuple(TASKS), default=tuple(TASKS))
+    parser.add_argument("--seconds", type=float, default=8, help="of timing, for each network")
+    parser.add_argument("--busy", action="store_true", help="go on although the machine is busy; such numbers are not written")
+    arguments = parser.parse_args()
+    if arguments.write and (arguments.busy or len(arguments.networks) < len(TASKS)):
+        raise UserError("--write needs all networks on an idle machine: leave the other options out")
+    console = Console()
+    with pinned():
+        idle.begin(arguments.busy)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        for name in arguments.networks:
+            rows.append(row(name, arguments.seconds, Path(folder), console))
+            show(rows[-1], console)
+    result = {
+        "machine": f"{idle.cpu()}, {platform.system()}",
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in peers.VERSIONS},
+        "kernels": kernels_hash(),
+        "geometric_means": {
+            which: round(statistics.geometric_mean(row["times_as_fast"][which] for row in rows), 3) for which in ("all", "right")
+        },
+        "networks": rows,
+    }
+    console.print(result["geometric_means"])
+    if arguments.write:
+        write_json(RESULT, result)
+
+
+def show(told: Mapping[str, Any], console: Console) -> None:
+    """Print a row."""
+    console.print(f"{told['network']}: {told['times_as_fast']} times as fast as {told['best']}; {told['search']}")
+    for way, ms in told["ms"].items():
+        each = told["agreement"][way]
+        wrong = " WRONG" if way in told["wrong"] else ""
+        console.print(f"  {way:14} {ms:8.3f} ms, same answer {each['same_class']:.1%}, noise {each['noise']:.3f}{wrong}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
