@@ -3,7 +3,7 @@
     python benchmarks/kill.py [--kills 20] [--seed 0] [-- autocompress options]
 
 The killed search must end with the same trials and the same front; otherwise the exit code is 1.
-Writes results/benchmarks/kill.json.
+Writes results/benchmarks/kill.json, which keeps the last run of every command.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from autocompress.files import write_json
 from autocompress.search.journal import open_journal
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "kill.json"
@@ -96,7 +97,8 @@ def main() -> None:
             "same_front": front(killed) == front(alone),
             "trials": len(finished(alone)),
         }
-    RESULT.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    runs = json.loads(RESULT.read_text(encoding="utf-8"))["runs"] if RESULT.exists() else []
+    write_json(RESULT, {"runs": [*(run for run in runs if run["command"] != value["command"]), value]})
     print(json.dumps(value, indent=2))
     if lost or not value["same_trials"] or not value["same_front"]:
         sys.exit(1)
