@@ -79,9 +79,15 @@ def require_idle(others: float) -> None:
         raise UserError(f"other programs used {others:.2f} cores meanwhile: nothing written. Run it again on an idle machine.")
 
 
+#: Flags of x86 processors that say how wide and in what way they multiply, widest first.
+_VECTORS = {"avx512_vnni": "AVX-512 with VNNI", "avx512f": "AVX-512", "avx_vnni": "AVX2 with VNNI", "avx2": "AVX2"}
+
+
 def cpu() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith(("model name", "CPU part")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    """The processor's name, and the vectors that kernels have there: one name may stand for several kinds."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = said.get("model name") or said.get("CPU part") or platform.processor() or platform.machine()
+    flags = said.get("flags", "").split()
+    vectors = next((told for flag, told in _VECTORS.items() if flag in flags), None)
+    return name if vectors is None else f"{name} ({vectors})"

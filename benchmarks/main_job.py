@@ -20,15 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import idle
+
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "main_job.json"
-
-
-def cpu() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith(("model name", "CPU part")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def run(options: list[str], folder: Path, study: str) -> dict[str, Any]:
@@ -79,7 +73,7 @@ def main() -> None:
         runs = {name: run(options, Path(folder), name) for name in ("first", "second")}
     value = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{cpu()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{idle.cpu()}, {len(os.sched_getaffinity(0))} cores",
         "python": platform.python_version(),
         "runs": runs,
     }

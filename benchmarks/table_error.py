@@ -31,6 +31,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import idle
 import numpy as np
 import torch
 from rich.console import Console
@@ -46,7 +47,6 @@ from autocompress.evaluators.latency import LatencyEvaluator
 from autocompress.files import write_json
 from autocompress.kernels.artifact import write_artifact
 from autocompress.kernels.bench import Settings, Update, measure
-from autocompress.kernels.devices import this_machine
 from autocompress.kernels.jobs import has_kernel
 from autocompress.kernels.line import Line, fit_line
 from autocompress.kernels.remote import Round, fastest_round, rounds_agree, run_on_device
@@ -380,7 +380,7 @@ def main() -> None:
     if arguments.write:
         unsteady = len(unsteady_keys(table.rows) & set(keys))
         about = {
-            "machine": machine(),
+            "machine": f"{idle.cpu()}, {len(os.sched_getaffinity(0))} CPUs",
             "date": date.today().isoformat(),
             "kernels": kernels_hash(),
             "rows": len(keys),
@@ -389,11 +389,6 @@ def main() -> None:
         }
         shares = {name: by_kernel([plan for plan in plans if plan.network == name]) for name in subjects}
         write_json(RESULT, {**about, **value, "shares_by_kernel": shares})
-
-
-def machine() -> str:
-    info = this_machine()
-    return f"{info.product or info.machine}, {len(os.sched_getaffinity(0))} CPUs"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ SEEDS = range(4)
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
+    load_script("idle")
     return load_script("table_error")
 
 
