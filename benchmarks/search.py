@@ -3,7 +3,7 @@
     python benchmarks/search.py [--tasks ...] [--budgets 1.5x,2x,3x] [--samplers ...] [--seeds 5] [--trials 300] [--data FOLDER]
 
 Every (task, budget) is what `autocompress compare` runs, with a folder of its own under --results; it can be stopped, and goes on
-from there. Writes results/benchmarks/search.json after each.
+from there. Writes results/benchmarks/search.json after each; what it says of other tasks and budgets stays.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     asked = parser.parse_args()
     console = Console()
-    cells: list[dict[str, Any]] = []
+    cells = json.loads(asked.output.read_text(encoding="utf-8"))["cells"] if asked.output.exists() else []
     for name in asked.tasks.split(","):
         task = load_task(name, asked.data if name == "efficientnet-lite0" else None)
         for budget in asked.budgets.split(","):
@@ -95,21 +95,22 @@ def main() -> None:
             settings = ComparisonSettings(search, tuple(asked.samplers.split(",")), asked.seeds, CHECKPOINTS)
             phases = Phases(Terminal(console))
             comparison, _ = compare(task, load_target(asked.target), settings, phases, {"task": name})
+            cells = [cell for cell in cells if (cell["task"], cell["budget"]) != (name, budget)]
             cells.append(
                 {
                     "task": name,
                     "budget": budget,
+                    "date": datetime.date.today().isoformat(),
+                    "trials": asked.trials,
+                    "seeds": asked.seeds,
                     "budget_ms": comparison.budget_ms,
                     "latency_source": comparison.latency_source,
                     "rows": losses(comparison),
                 }
             )
             value = {
-                "date": datetime.date.today().isoformat(),
                 "machine": f"{platform.system()} {platform.machine()}",
                 "python": platform.python_version(),
-                "trials": asked.trials,
-                "seeds": asked.seeds,
                 "ratio": "a rival's loss on evaluation data over ours: above 1 ours is better",
                 "summary": summary(cells),
                 "cells": cells,
