@@ -173,8 +173,8 @@ FITTED = Calibration(
     spread=0.0803,
     spread_elsewhere=0.116,
     spread_i8mm=0.175,
-    spread_sparse=0.0734,
-    spread_row=0.14,
+    spread_sparse=0.0745,
+    spread_row=0.138,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 FITTED_X86 = Calibration(
@@ -182,11 +182,11 @@ FITTED_X86 = Calibration(
     depthwise=0.95,
     op_cycles=570.0,
     core="zen3",
-    spread=0.127,
-    spread_elsewhere=0.14,
-    spread_i8mm=0.14,
-    spread_sparse=0.081,
-    spread_row=0.14,
+    spread=0.13,
+    spread_elsewhere=0.138,
+    spread_i8mm=0.138,
+    spread_sparse=0.0865,
+    spread_row=0.138,
     provenance="constants fitted on kernels measured on an AMD Zen 3",
 )
 
@@ -275,7 +275,7 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     if gathered:
         tiles = _tiles(outputs, False, widths) if dtype == "int8" else _dense_tiles(outputs, widths)
     else:
-        tiles = _tiles(view.positions, view.copied, widths, sparse and dtype != "int8")
+        tiles = (_sparse_tiles if sparse and dtype != "int8" else _tiles)(view.positions, view.copied, widths)
     stored = rows / 4 if dtype == "int8" else rows  # runs of outputs that lie together
     together = _PART_TILES if dtype != "int8" and rows * inputs * size > _NEAR_BYTES else 1
     panel_rows = inputs / quad
@@ -442,15 +442,14 @@ def _scattered(view: _View, width: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _tiles(positions: int, copied: bool, widths: tuple[int, ...], single: bool = False) -> tuple[tuple[int, int], ...]:
+def _tiles(positions: int, copied: bool, widths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """(width, number) of the tiles that ac_next_tile of csrc/view.h cuts positions into.
 
     Args:
         widths: of the kernel's tiles, the widest first.
-        single: a last position is a tile of its own, as in csrc/float_sparse.h.
     """
     fitting = widths if copied else tuple(width for width in widths if width <= positions)
-    fitting += (1,) if single or copied or not fitting else ()
+    fitting += (1,) if copied or not fitting else ()
     count = dict.fromkeys((*widths, 1), 0)
     # The widest as long as the next one would not hold what is left, then one tile that does.
     held = fitting[1] if len(fitting) > 1 else 0
@@ -458,6 +457,21 @@ def _tiles(positions: int, copied: bool, widths: tuple[int, ...], single: bool =
     left = positions - count[fitting[0]] * fitting[0]
     if left > 0:
         count[min(width for width in fitting if width >= left)] += 1
+    return tuple(count.items())
+
+
+def _sparse_tiles(positions: int, copied: bool, widths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The same of the floating-point sparse kernels (csrc/float_sparse.h): a last position is a tile of its own."""
+    fitting = (*(width for width in widths if copied or width <= positions), 1)
+    count = dict.fromkeys((*widths, 1), 0)
+    count[fitting[0]] = max(0, positions // fitting[0] - 1)
+    left = positions - count[fitting[0]] * fitting[0]
+    while left > 0:
+        kind = max((kind for kind, width in enumerate(fitting) if width >= left), default=0)
+        if kind + 2 < len(fitting) - 1 and fitting[kind] > left and fitting[kind + 1] + fitting[kind + 2] >= left:
+            kind += 1
+        count[fitting[kind]] += 1
+        left -= fitting[kind]
     return tuple(count.items())
 
 

@@ -15,6 +15,7 @@ from autocompress.kernels.core_model import (
     VERSION,
     _dense_tiles,
     _row_tiles,
+    _sparse_tiles,
     _tiles,
     band_of,
     calibration,
@@ -281,7 +282,8 @@ def next_sparse_tile(left: int, positions: int, copied: bool, widths: tuple[int,
     for width in widths if left > 1 else ():
         if (copied or width <= positions) and (chosen == 1 or width >= left):
             chosen = width
-    return chosen
+    narrower = [*widths[widths.index(chosen) + 1 :]][:2] if chosen > left else []
+    return narrower[0] if len(narrower) == 2 and sum(narrower) >= left else chosen
 
 
 @deterministic
@@ -330,7 +332,7 @@ def test_tiles_are_those_of_the_sparse_float_kernels(positions: int, copied: boo
         width = next_sparse_tile(positions - done, positions, copied, widths)
         expected[width] = expected.get(width, 0) + 1
         done += width
-    assert {width: count for width, count in _tiles(positions, copied, widths, True) if count} == expected
+    assert {width: count for width, count in _sparse_tiles(positions, copied, widths) if count} == expected
 
 
 @deterministic
