@@ -25,7 +25,7 @@ from .geometry import Geometry, takes_winograd
 from .targets import Core
 
 #: Increases whenever the model's formulas change: part of every table's fingerprint.
-VERSION = 6
+VERSION = 7
 
 #: weight bits -> activation data type.
 DTYPES = {32: "fp32", 16: "fp16", 8: "int8", 4: "int8"}
@@ -34,10 +34,11 @@ _WEIGHTED = ("conv", "depthwise", "linear")
 #: output channels x input channels of a block of weights that share one index.
 _BLOCKS = {"unstructured": (1, 1), "block4x1": (4, 1), "block1x4": (1, 4), "block4x4": (4, 4)}
 _LINE = 64
-#: Inputs, or quads of them, that a dense kernel gathers at a time; planes from which on windows are gathered without a copy; most
-#: tiles of a floating-point panel that holds a part of the inputs, which has more than one if weights take more bytes than that
-#: (csrc/panel.h, float_4oc_dense.h).
+#: Quads of inputs that a dense kernel gathers at a time, and by instruction set inputs of a floating-point one; planes from
+#: which on windows are gathered without a copy; most tiles of a floating-point panel that holds a part of the inputs, which has
+#: more than one if weights take more bytes than that (csrc/panel.h, float_4oc_dense.h).
 _PANEL_DEPTH = 256
+_FLOAT_DEPTH = {16: 256, 32: 192}
 #: Elements of the copy of a band of rows that float depthwise kernels of 3x3 and 5x5 read (csrc/bands.h).
 _BAND_REALS = 2048
 _FEWEST_PLANES = 16
@@ -170,10 +171,10 @@ FITTED = Calibration(
     op_cycles=4910.0,
     core="cortex-x1",
     spread=0.0803,
-    spread_elsewhere=0.12,
+    spread_elsewhere=0.116,
     spread_i8mm=0.175,
-    spread_sparse=0.0766,
-    spread_row=0.141,
+    spread_sparse=0.0745,
+    spread_row=0.138,
     provenance="constants fitted on five int8 networks published for a Pixel 6 Cortex-X1",
 )
 FITTED_X86 = Calibration(
@@ -181,11 +182,11 @@ FITTED_X86 = Calibration(
     depthwise=0.95,
     op_cycles=570.0,
     core="zen3",
-    spread=0.127,
-    spread_elsewhere=0.141,
-    spread_i8mm=0.141,
-    spread_sparse=0.0893,
-    spread_row=0.141,
+    spread=0.13,
+    spread_elsewhere=0.138,
+    spread_i8mm=0.138,
+    spread_sparse=0.0865,
+    spread_row=0.138,
     provenance="constants fitted on kernels measured on an AMD Zen 3",
 )
 
@@ -271,13 +272,15 @@ def _matrix_cycles(geometry: Geometry, structure: str, sparsity: float, bits: in
     planes = ceil(geometry.in_channels / quad)
     in_place = gathered and view.copied and geometry.stride[1] <= 2 and planes >= _FEWEST_PLANES
     widths = _MMLA_WIDTHS if gathered and mmla is not None else _widths(dtype, block_rows, core)
-    tiles = (
-        _tiles(outputs, False, widths) if gathered else _tiles(view.positions, view.copied, widths, sparse and dtype != "int8")
-    )
+    if gathered:
+        tiles = _tiles(outputs, False, widths) if dtype == "int8" else _dense_tiles(outputs, widths)
+    else:
+        tiles = (_sparse_tiles if sparse and dtype != "int8" else _tiles)(view.positions, view.copied, widths)
     stored = rows / 4 if dtype == "int8" else rows  # runs of outputs that lie together
     together = _PART_TILES if dtype != "int8" and rows * inputs * size > _NEAR_BYTES else 1
     panel_rows = inputs / quad
-    parts = 1 if panel_rows <= _PANEL_DEPTH else ceil(panel_rows / (_PANEL_DEPTH // together))
+    most_rows = _PANEL_DEPTH if dtype == "int8" else _FLOAT_DEPTH[_isa(core)]
+    parts = 1 if panel_rows <= most_rows else ceil(panel_rows / (most_rows // together))
 
     pairs = gathered and dtype == "int8" and _isa(core) == 32 and panel_rows >= _FEWEST_PAIRS
     compute = _pairs_cycles(outputs, rows, panel_rows, window if in_place else 1, core) if pairs else 0.0
@@ -439,15 +442,14 @@ def _scattered(view: _View, width: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _tiles(positions: int, copied: bool, widths: tuple[int, ...], single: bool = False) -> tuple[tuple[int, int], ...]:
+def _tiles(positions: int, copied: bool, widths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """(width, number) of the tiles that ac_next_tile of csrc/view.h cuts positions into.
 
     Args:
         widths: of the kernel's tiles, the widest first.
-        single: a last position is a tile of its own, as in csrc/float_sparse.h.
     """
     fitting = widths if copied else tuple(width for width in widths if width <= positions)
-    fitting += (1,) if single or copied or not fitting else ()
+    fitting += (1,) if copied or not fitting else ()
     count = dict.fromkeys((*widths, 1), 0)
     # The widest as long as the next one would not hold what is left, then one tile that does.
     held = fitting[1] if len(fitting) > 1 else 0
@@ -455,6 +457,34 @@ def _tiles(positions: int, copied: bool, widths: tuple[int, ...], single: bool =
     left = positions - count[fitting[0]] * fitting[0]
     if left > 0:
         count[min(width for width in fitting if width >= left)] += 1
+    return tuple(count.items())
+
+
+def _sparse_tiles(positions: int, copied: bool, widths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The same of the floating-point sparse kernels (csrc/float_sparse.h): a last position is a tile of its own."""
+    fitting = (*(width for width in widths if copied or width <= positions), 1)
+    count = dict.fromkeys((*widths, 1), 0)
+    count[fitting[0]] = max(0, positions // fitting[0] - 1)
+    left = positions - count[fitting[0]] * fitting[0]
+    while left > 0:
+        kind = max((kind for kind, width in enumerate(fitting) if width >= left), default=0)
+        if kind + 2 < len(fitting) - 1 and fitting[kind] > left and fitting[kind + 1] + fitting[kind + 2] >= left:
+            kind += 1
+        count[fitting[kind]] += 1
+        left -= fitting[kind]
+    return tuple(count.items())
+
+
+def _dense_tiles(positions: int, widths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The same of the floating-point dense kernels (csrc/float_4oc_dense.h): what the two narrower tiles hold is no wide one."""
+    wide, middle, narrow = widths
+    count = dict.fromkeys((*widths, 1), 0)
+    count[wide] = max(0, ceil((positions - middle - narrow) / wide)) if positions >= wide else 0
+    left = positions - count[wide] * wide
+    while left > 0:
+        width = 1 if left == 1 or positions < narrow else middle if left > narrow and positions >= middle else narrow
+        count[width] += 1
+        left -= width
     return tuple(count.items())
 
 

@@ -12,25 +12,7 @@ static AC_NOINLINE void TILE(const float *inputs, int64_t depth, const float *we
       memset(sum, 0, sizeof sum);
     else
       memcpy(sum, sums, sizeof sum);
-    const float *from = inputs, *weight = weights, *const end = from + depth * WIDTH;
-#if defined(__AVX__)
-#if VECTORS == 1
-    VECTOR odd[4][VECTORS] = {0}; /* 4 sums are too few for the latency of the multiply-add */
-#else
-    VECTOR(*const odd)[VECTORS] = sum;
-#endif
-    for (; end - from >= 4 * WIDTH; from += 4 * WIDTH, weight += 16) {
-      FETCH(weight + 4 * columns, 0);
-      AC_JOIN(TILE, _step)(sum, from, weight);
-      AC_JOIN(TILE, _step)(odd, from + WIDTH, weight + 4);
-      AC_JOIN(TILE, _step)(sum, from + 2 * WIDTH, weight + 8);
-      AC_JOIN(TILE, _step)(odd, from + 3 * WIDTH, weight + 12);
-    }
-#if VECTORS == 1
-    for (int i = 0; i < 4; i++) sum[i][0] += odd[i][0];
-#endif
-#endif
-    for (; from != end; from += WIDTH, weight += 4) AC_JOIN(TILE, _step)(sum, from, weight);
+    AC_JOIN(TILE, _steps)(sum, inputs, inputs + depth * WIDTH, weights, 4 * columns);
     memcpy(sums, sum, sizeof sum);
   }
 }

@@ -28,25 +28,45 @@ typedef struct {
   element *inputs;
 } ac_gathered;
 
-/* What the tiles of a dense kernel share: how many inputs were gathered, whether they are the first and the last ones, and the elements
- * from the weights of 4 rows to those of the next. */
+/* What the next panel will be gathered from: of the planes `next` to `end` a run of `pixels` each, of which `each` come nearer before the
+ * products of a tile. Behind the run that was read last of a plane comes the same one of the next. */
+typedef struct {
+  const element *from;
+  const int32_t *offsets;
+  int64_t pixels, next, end, each;
+} ac_ahead;
+
+/* Into L2: L1 is full of the panel. */
+static inline void fetch(ac_ahead *ahead) {
+#if defined(__AVX__)
+  for (int64_t left = ahead->each; left > 0 && ahead->next < ahead->end; left--) {
+    const element *from = ahead->from + ahead->offsets[ahead->next++];
+    for (int64_t i = 64 / sizeof *from - 1; i < ahead->pixels - 1; i += 64 / sizeof *from) __builtin_prefetch(from + i, 0, 2);
+    __builtin_prefetch(from + ahead->pixels - 1, 0, 2);
+  }
+#else
+  (void)ahead;
+#endif
+}
+
+/* What the tiles of a dense kernel share: how many inputs were gathered, whether they are the first and the last ones, the elements from the
+ * weights of 4 rows to those of the next, and the pixels of the panel. */
 typedef struct {
   const ac_problem *p;
   const ac_view *view;
   element *y;
-  int64_t depth, first, last, next_weights;
+  int64_t depth, first, last, next_weights, pixels;
   ac_bounds bounds;
+  ac_ahead *ahead;
 } ac_part;
 #endif
 
 #define TILE tile_wide
-#define COLUMN_TILE 0
 #define LANES REAL_LANES
 #define VECTORS (WIDE / LANES)
 #include "float_4oc_tile.h"
 
 #define TILE tile_middle
-#define COLUMN_TILE 0
 #define LANES REAL_LANES
 #define VECTORS (MIDDLE / LANES)
 #include "float_4oc_tile.h"
@@ -54,7 +74,6 @@ typedef struct {
 #define TILE tile_narrow
 #define LANES 4
 #define VECTORS (NARROW / LANES)
-#define COLUMN_TILE !SPARSE
 #include "float_4oc_tile.h"
 
 #if SPARSE

@@ -1,62 +1,51 @@
-/* Included by float_4oc_dense.h: 4 rows of a tile of COLUMNS positions, too few to be lanes. The lanes are the 4 rows, for PAIR inputs.
- *
- * What is gathered: for every PAIR inputs, for every position, each input 4 times; at last an input without another by itself.
+/* Included by float_4oc_dense.h: 4 rows of one position, which has nothing to be lanes. The lanes are the 4 rows, for PAIR inputs, and every
+ * input is gathered 4 times.
  */
 #define VECTOR REALS(PAIR_LANES)
+#define CHAINS 4
 
-static inline void COLUMN(gather)(element *to, int64_t n, int64_t depth, const element *x) {
-  const int64_t paired = depth / PAIR * PAIR, step = n < paired ? 4 * PAIR : 4;
-  to += n / PAIR * PAIR * COLUMNS * 4 + n % PAIR * 4;
-  for (int c = 0; c < COLUMNS; c++)
-    for (int i = 0; i < 4; i++) to[step * c + i] = x[c];
+/* `rows` inputs: once at the end of where they go, then each in its place, which none of those to come is in. */
+static void gather_column(element *to, const element *from, const int32_t *offsets, int64_t rows, const ac_cut *cut) {
+  const element *once = to + 3 * rows;
+  ac_gather_rows((void *)(to + 3 * rows), (const void *)from, offsets, rows, 1, 0, cut);
+  for (int64_t n = 0; n < rows; n++, to += 4) {
+    const element x = once[n];
+    for (int i = 0; i < 4; i++) to[i] = x;
+  }
 }
 
-static AC_NOINLINE void COLUMN(tile)(const ac_part *part, const ac_gathered *tile, int64_t row, const element *weights, real *own) {
+static AC_NOINLINE void tile_column(const ac_part *part, const ac_gathered *tile, int64_t row, const element *weights, real *own) {
   const ac_problem *p = part->p;
   const element *from = tile->inputs;
   const int64_t depth = part->depth;
-  VECTOR sum[COLUMNS][CHAINS] = {0};
+  VECTOR sum[CHAINS] = {0};
   int64_t n = 0;
   for (; n + PAIR * CHAINS <= depth; n += PAIR * CHAINS, weights += 4 * PAIR * CHAINS) {
     FETCH(weights + part->next_weights, 0);
-    for (int chain = 0; chain < CHAINS; chain++) {
-      const VECTOR weight = LOAD_REALS(PAIR_LANES, weights + PAIR_LANES * chain);
-      for (int c = 0; c < COLUMNS; c++, from += PAIR_LANES) sum[c][chain] += weight * LOAD_REALS(PAIR_LANES, from);
-    }
+    for (int chain = 0; chain < CHAINS; chain++, from += PAIR_LANES)
+      sum[chain] += LOAD_REALS(PAIR_LANES, weights + PAIR_LANES * chain) * LOAD_REALS(PAIR_LANES, from);
   }
-  for (; n + PAIR <= depth; n += PAIR, weights += PAIR_LANES) {
-    const VECTOR weight = LOAD_REALS(PAIR_LANES, weights);
-    for (int c = 0; c < COLUMNS; c++, from += PAIR_LANES) sum[c][0] += weight * LOAD_REALS(PAIR_LANES, from);
-  }
-  REALS(4) total[COLUMNS];
-  for (int c = 0; c < COLUMNS; c++) {
-    for (int chain = 1; chain < CHAINS; chain++) sum[c][0] += sum[c][chain];
+  for (; n + PAIR <= depth; n += PAIR, weights += PAIR_LANES, from += PAIR_LANES)
+    sum[0] += LOAD_REALS(PAIR_LANES, weights) * LOAD_REALS(PAIR_LANES, from);
+  for (int chain = 1; chain < CHAINS; chain++) sum[0] += sum[chain];
 #if PAIR == 2
-    total[c] = __builtin_shufflevector(sum[c][0], sum[c][0], 0, 1, 2, 3) + __builtin_shufflevector(sum[c][0], sum[c][0], 4, 5, 6, 7);
-    if (n < depth) total[c] += LOAD_REALS(4, weights) * LOAD_REALS(4, from + 4 * c);
+  REALS(4) total = __builtin_shufflevector(sum[0], sum[0], 0, 1, 2, 3) + __builtin_shufflevector(sum[0], sum[0], 4, 5, 6, 7);
+  if (n < depth) total += LOAD_REALS(4, weights) * LOAD_REALS(4, from);
 #else
-    total[c] = sum[c][0];
+  REALS(4) total = sum[0];
 #endif
-    if (part->first)
-      total[c] += __builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4));
-    else
-      total[c] += AC_LOAD(REALS(4), own + 4 * c);
-    if (!part->last) AC_STORE(REALS(4), own + 4 * c, total[c]);
+  if (part->first)
+    total += __builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4));
+  else
+    total += AC_LOAD(REALS(4), own);
+  if (!part->last) {
+    AC_STORE(REALS(4), own, total);
+    return;
   }
-  if (!part->last) return;
-#if COLUMNS == 1
-  const REALS(4) done = FINISH(4)(p, part->bounds, total[0]);
+  total = FINISH(4)(p, part->bounds, total);
   for (int i = 0; i < 4 && row + i < p->rows && tile->place.whole; i++)
-    part->y[(row + i) * p->y_plane + tile->place.pixel] = (element)done[i];
-#else
-  REALS(4) turned[4][1];
-  for (int i = 0; i < 4; i++)
-    for (int c = 0; c < 4; c++) turned[i][0][c] = total[c][i];
-  tile_narrow_finish(p, part->view, &tile->place, row, turned, part->bounds, part->y);
-#endif
+    part->y[(row + i) * p->y_plane + tile->place.pixel] = (element)total[i];
 }
 
 #undef VECTOR
-#undef COLUMNS
-#undef COLUMN
 #undef CHAINS

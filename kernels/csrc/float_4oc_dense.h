@@ -3,16 +3,17 @@
  * Output pixels are cut into panels of a few tiles. The inputs of a panel are gathered (panel.h), because the same lines of distant
  * planes would be more pages than a TLB has entries; then come all rows, 4 at a time, and for them all tiles of the panel. So weights are
  * read once for a panel, and outputs written in longer runs. A panel has as many tiles as inputs leave room for in L1. Of more than
- * AC_PANEL_DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
+ * DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
  */
-#define MOST_TILES 8
-#define FEWEST_TOGETHER 48 /* inputs from which the first rows are computed while they are gathered: with fewer, the calls cost more */
-#define PIXEL_GROUPS 4 /* of 4 rows, computed together for a single pixel */
 #if defined(__AVX__)
-#define PIXEL_CHAINS 2 /* sums of a row: what registers there are */
+#define DEPTH 192 /* inputs that leave room in L1 for weights and for what is gathered next */
 #else
-#define PIXEL_CHAINS 4
+#define DEPTH AC_PANEL_DEPTH
 #endif
+#define MOST_TILES 8
+#define NARROWER 3 /* most tiles of a panel behind the wide ones; together they are no wider than one of those */
+#define FEWEST_TOGETHER 48 /* inputs from which the first rows are computed while they are gathered: with fewer, the calls cost more */
+#define PIXEL_CHAINS 4 /* sums of a row for a single pixel */
 #define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read; inputs need not be fetched */
 
 /* Inputs whose weights are one vector, where lanes are rows. */
@@ -24,15 +25,36 @@
 #define PAIR_LANES 4
 #endif
 
-#define COLUMNS 1
-#define COLUMN(name) AC_JOIN(column_, name)
-#define CHAINS 4
 #include "float_4oc_column.h"
 
-#define COLUMNS 4
-#define COLUMN(name) AC_JOIN(columns_, name)
-#define CHAINS 2
-#include "float_4oc_column.h"
+#if defined(__AVX__)
+/* A linear layer: weights come from memory, in a single stream, and a register holds those of two inputs. `once` has room for the inputs. */
+static void linear(const ac_problem *p, const element *x, element *y, element *once) {
+  const ac_bounds bounds = bounds_of(p);
+  const element *weights = p->weights;
+  if (p->x_plane != 1) {
+    AC_PICK((void *)once, (const void *)x, p->x_plane, p->columns);
+    x = once;
+  }
+  for (int64_t row = 0; row < p->rows; row += 4) {
+    REALS(4) total = __builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4));
+    REALS(8) sum[PIXEL_CHAINS] = {0};
+    int64_t n = 0;
+    for (; n + 2 * PIXEL_CHAINS <= p->columns; n += 2 * PIXEL_CHAINS, weights += 8 * PIXEL_CHAINS)
+      AC_UNROLL for (int i = 0; i < PIXEL_CHAINS; i += 2) {
+        const REALS(4) four = LOAD_REALS(4, x + n + 2 * i);
+        sum[i] += LOAD_REALS(8, weights + 8 * i) * __builtin_shufflevector(four, four, 0, 0, 0, 0, 1, 1, 1, 1);
+        sum[i + 1] += LOAD_REALS(8, weights + 8 * i + 8) * __builtin_shufflevector(four, four, 2, 2, 2, 2, 3, 3, 3, 3);
+      }
+    for (; n < p->columns; n++, weights += 4) total += LOAD_REALS(4, weights) * (real)x[n];
+    for (int i = 1; i < PIXEL_CHAINS; i++) sum[0] += sum[i];
+    total += __builtin_shufflevector(sum[0], sum[0], 0, 1, 2, 3) + __builtin_shufflevector(sum[0], sum[0], 4, 5, 6, 7);
+    total = FINISH(4)(p, bounds, total);
+    for (int i = 0; i < 4 && row + i < p->rows; i++) y[(row + i) * p->y_plane] = (element)total[i];
+  }
+}
+#else
+#define PIXEL_GROUPS 4 /* of 4 rows, computed together */
 
 /* 4 * groups rows of a linear layer: weights come from memory, several streams of them at a time. */
 static inline __attribute__((always_inline)) void pixel_rows(const ac_problem *p, const int groups, int64_t row, const element *x,
@@ -43,11 +65,9 @@ static inline __attribute__((always_inline)) void pixel_rows(const ac_problem *p
   AC_UNROLL for (int g = 0; g < groups; g++) sum[g][0] = __builtin_convertvector(AC_LOAD(f32x4, p->bias + row + 4 * g), REALS(4));
   int64_t n = 0;
   for (; n + 4 <= p->columns; n += 4, weights += 16) {
-    AC_UNROLL for (int g = 0; g < groups; g++) {
-      FETCH(weights + g * next + 256, 0);
+    AC_UNROLL for (int g = 0; g < groups; g++)
       AC_UNROLL for (int i = 0; i < 4; i++)
         sum[g][i % PIXEL_CHAINS] += LOAD_REALS(4, weights + g * next + 4 * i) * (real)x[(n + i) * p->x_plane];
-    }
   }
   for (; n < p->columns; n++, weights += 4)
     AC_UNROLL for (int g = 0; g < groups; g++) sum[g][0] += LOAD_REALS(4, weights + g * next) * (real)x[n * p->x_plane];
@@ -60,18 +80,24 @@ static inline __attribute__((always_inline)) void pixel_rows(const ac_problem *p
   }
 }
 
-static void linear(const ac_problem *p, const element *x, element *y) {
+static void linear(const ac_problem *p, const element *x, element *y, element *once) {
+  (void)once;
   int64_t row = 0;
   for (; row + 4 * PIXEL_GROUPS <= p->rows; row += 4 * PIXEL_GROUPS) pixel_rows(p, PIXEL_GROUPS, row, x, y);
   for (; row < p->rows; row += 4) pixel_rows(p, 1, row, x, y);
 }
+#endif
 
-/* As many as `most` wide tiles from `pixel` on, and the one or two narrower ones behind the last of all. */
+/* As many as `most` wide tiles from `pixel` on, and the narrower ones behind the last of all. */
 static int64_t cut(const ac_problem *p, const ac_view *outputs, int64_t pixel, int64_t most, ac_gathered *tiles) {
   int64_t count = 0;
-  while (pixel < outputs->positions && count <= most) {
-    const ac_tile next = ac_next_tile(outputs, pixel, WIDE, MIDDLE, NARROW);
-    const ac_tile tile = pixel + 1 == outputs->positions ? (ac_tile){pixel, 1} : next;
+  while (pixel < outputs->positions) {
+    const int64_t left = outputs->positions - pixel;
+    ac_tile tile = ac_next_tile(outputs, pixel, WIDE, MIDDLE, NARROW);
+    if (left == 1)
+      tile = (ac_tile){pixel, 1};
+    else if (tile.width == WIDE && left <= MIDDLE + NARROW)
+      tile = (ac_tile){pixel, MIDDLE}; /* and a narrow one, which takes less time than a wide one */
     if (tile.width == WIDE && count == most) break;
     tiles[count++].place = ac_place_of(p, outputs, tile.at, tile.width);
     pixel = tile.at + tile.width;
@@ -88,8 +114,8 @@ AC_DEFINE_GATHER(gather_wide, WIDE)
 AC_DEFINE_GATHER(gather_middle, MIDDLE)
 
 /* Inputs n to n + rows of a tile into its panel, all of which are at one position of the window if the source is x itself. */
-static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t n, int64_t rows, int64_t depth,
-                        const ac_gathered *tile, const ac_cut *cut) {
+static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t n, int64_t rows, const ac_gathered *tile,
+                        const ac_cut *cut) {
   const element *planes = source->planes, *from = planes + ac_first_pixel(source, &tile->place);
   const int64_t width = tile->place.width;
   element *to = tile->inputs + n * width;
@@ -107,16 +133,18 @@ static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t
     ac_gather_rows((void *)to, (const void *)from, offsets, rows, WIDE, 0, cut);
   } else if (width == MIDDLE) {
     ac_gather_rows((void *)to, (const void *)from, offsets, rows, MIDDLE, 0, cut);
+  } else if (width == NARROW) {
+    ac_gather_rows((void *)to, (const void *)from, offsets, rows, NARROW, 0, cut);
   } else {
-    for (int64_t i = 0; i < rows; i++) {
-      element row[NARROW];
-      ac_gather_rows((void *)row, (const void *)from, offsets + i, 1, width, 0, cut);
-      if (width == NARROW)
-        columns_gather(tile->inputs, n + i, depth, row);
-      else
-        column_gather(tile->inputs, n + i, depth, row);
-    }
+    gather_column(tile->inputs + 4 * n, from, offsets, rows, cut);
   }
+}
+
+/* Wide tiles of one run of every plane, whose rows are as long as those of outputs: plane by plane. */
+static void gather_run(const element *from, const int32_t *offsets, const ac_gathered *tiles, int64_t count, int64_t depth) {
+  for (int64_t n = 0; n < depth; n++)
+    AC_SHORT for (const ac_gathered *tile = tiles; tile != tiles + count; tile++)
+      memcpy(tile->inputs + n * WIDE, from + offsets[n] + tile->place.pixel, WIDE * sizeof *from);
 }
 
 /* How many inputs of a part, from its n-th on, are cut in the same way: those at one position of the window, if the source is x itself. */
@@ -137,7 +165,7 @@ static void gather(const ac_problem *p, const ac_source *source, const int32_t *
   for (int64_t n = 0, rows; n < depth; n += rows) {
     rows = alike(p, source, first, n, depth);
     const ac_cut *cut = cut_at(p, source, tile, first + n, cuts);
-    gather_tile(source, offsets + first + n, n, rows, depth, tile, cut);
+    gather_tile(source, offsets + first + n, n, rows, tile, cut);
   }
 }
 
@@ -197,29 +225,10 @@ static AC_NOINLINE void gather_first_rows(const ac_part *part, const ac_source *
         continue;
       }
     }
-    gather_tile(source, at, n, rows, part->depth, tile, cut);
+    gather_tile(source, at, n, rows, tile, cut);
     for (int64_t i = 0; i < rows; i++) tile_wide_step(sum, to + i * WIDE, weights + 4 * i);
   }
   tile_wide_end(part, p, part->bounds, part->last, tile, 0, own, sum);
-}
-
-/* What a panel will be gathered from: behind the run that was read last of a plane comes the same one of the next. */
-typedef struct {
-  const element *from;
-  const int32_t *offsets;
-  int64_t pixels;
-} ac_ahead;
-
-static inline void fetch(const ac_ahead *ahead, int64_t begin, int64_t end) {
-#if defined(__AVX__)
-  for (int64_t n = begin; n < end; n++) {
-    const element *from = ahead->from + ahead->offsets[n];
-    for (int64_t i = 64 / sizeof *from - 1; i < ahead->pixels - 1; i += 64 / sizeof *from) FETCH(from + i, 0);
-    FETCH(from + ahead->pixels - 1, 0);
-  }
-#else
-  (void)ahead, (void)begin, (void)end;
-#endif
 }
 
 void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
@@ -232,7 +241,7 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
     panel = (element *)((char *)scratch + ac_copy_bytes(&view, p->columns, sizeof *panel));
   }
   if (outputs.positions == 1 && !view.copied && p->kernel_height * p->kernel_width == 1) {
-    linear(p, x, y);
+    linear(p, x, y, panel);
     return;
   }
   if (outputs.positions == 1 && !source.in_place) {
@@ -247,53 +256,56 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   const int64_t inputs = p->kernel_height * p->kernel_width * p->columns;
   const int64_t near = p->columns * p->x_plane * (int64_t)sizeof *panel <= NEAR_BYTES;
   const int64_t part_tiles = rows * inputs * (int64_t)sizeof *panel > NEAR_BYTES ? AC_PART_TILES : 1;
-  const int64_t most_part = inputs <= AC_PANEL_DEPTH ? inputs : AC_PANEL_DEPTH / part_tiles;
+  const int64_t most_part = inputs <= DEPTH ? inputs : DEPTH / part_tiles;
   const int64_t parts = (inputs + most_part - 1) / most_part;
   const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
-  const int64_t room = AC_PANEL_DEPTH / most_depth, most = room < MOST_TILES ? room : MOST_TILES;
-  ac_gathered tiles[MOST_TILES + 1];
-  ac_cuts cuts[AC_PART_TILES + 1];
+  const int64_t room = DEPTH / most_depth, most = room < MOST_TILES ? room : MOST_TILES;
+  const int64_t one_run = !source.in_place && source.width == p->y_width;
+  ac_gathered tiles[MOST_TILES + NARROWER];
+  ac_cuts cuts[AC_PART_TILES + NARROWER];
   for (int64_t pixel = 0; pixel < outputs.positions;) {
     const int64_t count = cut(p, &outputs, pixel, most, tiles);
     int64_t wide = 0;
     while (wide < count && tiles[wide].place.width == WIDE) wide++;
     const ac_place here = tiles[0].place, end = tiles[count - 1].place;
     pixel = end.pixel + end.width;
-    for (int64_t t = 0; t < count && t <= AC_PART_TILES; t++) ac_no_cuts(cuts + t);
+    for (int64_t t = 0; t < count && t < AC_PART_TILES + NARROWER; t++) ac_no_cuts(cuts + t);
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
-      const ac_part part = {p, &outputs, y, depth, first == 0, first + depth == inputs, 4 * inputs, bounds_of(p)};
-      const int64_t together = depth >= FEWEST_TOGETHER;
+      const int64_t last = first + depth == inputs, together = depth >= FEWEST_TOGETHER;
+      /* What comes next, some of it before every tile of 4 rows. */
+      const int64_t next = last ? 0 : first + depth, next_depth = inputs - next < most_depth ? inputs - next : most_depth;
+      const ac_place there = last ? ac_place_of(p, &outputs, pixel, 1) : here;
+      const int64_t fetches = near ? 0 : next_depth < p->columns ? next_depth : p->columns, calls = wide * (rows / 4 - together);
+      ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next,
+                        (pixel - here.pixel) * source.step, 0, fetches, calls > 0 ? (fetches + calls - 1) / calls : 0};
+      const ac_part part = {p, &outputs, y, depth, first == 0, last, 4 * inputs, pixel - here.pixel, bounds_of(p), &ahead};
+      element *to = panel;
+      for (int64_t t = 0; t < count; t++) {
+        tiles[t].inputs = to;
+        to += depth * (tiles[t].place.width > NARROW ? tiles[t].place.width : NARROW);
+      }
+      if (!together && one_run) gather_run(source.planes, offsets + first, tiles, wide, depth);
       for (int64_t t = 0; t < count; t++) {
         ac_cuts *const own_cuts = cuts + (parts > 1 ? t : 0); /* they serve again for the other parts */
         if (parts == 1) ac_no_cuts(own_cuts);
-        tiles[t].inputs = panel + t * depth * WIDE;
         if (t < wide && together)
           gather_first_rows(&part, &source, offsets, tiles + t, own_cuts, first, partial + t * 4 * WIDE);
-        else
+        else if (t >= wide || !one_run)
           gather(p, &source, offsets, tiles + t, own_cuts, first, depth);
       }
-      /* What comes next, and how much of it comes nearer while 4 rows are computed. */
-      const int64_t next = part.last ? 0 : first + depth, next_depth = inputs - next < most_depth ? inputs - next : most_depth;
-      const ac_place there = part.last ? ac_place_of(p, &outputs, pixel, 1) : here;
-      const ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next,
-                              (pixel - here.pixel) * source.step};
-      const int64_t fetches = near ? 0 : next_depth < p->columns ? next_depth : p->columns, step = (fetches * 4 + rows - 1) / rows;
-      for (int64_t row = 0, fetched = 0; row < rows; row += 4) {
-        const int64_t until = fetched + step < fetches ? fetched + step : fetches;
-        fetch(&ahead, fetched, until);
-        fetched = until;
+      for (int64_t row = 0; row < rows; row += 4) {
         const element *weights = (const element *)p->weights + row * inputs + 4 * first;
         real *own = partial + row * own_sums;
         if (row > 0 || !together) tile_wide(&part, tiles, wide, row, weights, own);
         own += wide * 4 * WIDE;
-        for (const ac_gathered *tile = tiles + wide; tile != tiles + count; tile++, own += 4 * WIDE) {
+        for (const ac_gathered *tile = tiles + wide; tile != tiles + count; own += 4 * tile->place.width, tile++) {
           if (tile->place.width == MIDDLE)
             tile_middle(&part, tile, 1, row, weights, own);
           else if (tile->place.width == NARROW)
-            columns_tile(&part, tile, row, weights, own);
+            tile_narrow(&part, tile, 1, row, weights, own);
           else
-            column_tile(&part, tile, row, weights, own);
+            tile_column(&part, tile, row, weights, own);
         }
       }
     }

@@ -67,7 +67,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spots,
     offsets = last;
   }
 }
-#elif !COLUMN_TILE
+#else
 /* Sums of 4 rows begin as bias or, behind the first inputs, as `own`, and end there unless these are the last inputs. What they depend on
  * is handed over, because any store might change it for all the compiler knows. */
 static inline __attribute__((always_inline)) void AC_JOIN(TILE, _begin)(const ac_problem *p, int64_t first, int64_t row, const real *own,
@@ -88,12 +88,13 @@ static inline __attribute__((always_inline)) void AC_JOIN(TILE, _end)(const ac_p
     memcpy(own, sum, 4 * sizeof *sum);
 }
 
-/* The lines that the 4 rows behind `row` write: a tile goes through more planes than a CPU foresees streams. */
+/* The lines that the 4 rows behind `row` write, or the first ones of the next panel: a tile goes through more planes than a CPU foresees
+ * streams. */
 static inline __attribute__((always_inline)) void AC_JOIN(TILE, _fetch)(const ac_part *part, const ac_problem *p,
                                                                         const ac_gathered *tile, int64_t row) {
 #if defined(__AVX__)
-  for (int i = 4; i < 8; i++) {
-    const element *later = part->y + (row + i) * p->y_plane + tile->place.pixel;
+  const element *later = part->y + tile->place.pixel + (row + 4 < p->rows ? (row + 4) * p->y_plane : part->pixels);
+  for (int i = 0; i < 4; i++, later += p->y_plane) {
     for (int64_t at = 64 / sizeof *later - 1; at < WIDTH - 1; at += 64 / sizeof *later) FETCH(later + at, 1);
     FETCH(later + WIDTH - 1, 1);
   }
@@ -111,28 +112,9 @@ static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64
   for (const ac_gathered *behind = tile + count; tile != behind; tile++, own += 4 * WIDTH) {
     VECTOR sum[4][VECTORS];
     AC_JOIN(TILE, _begin)(p, first, row, own, sum);
+    fetch(part->ahead);
     if (last) AC_JOIN(TILE, _fetch)(part, p, tile, row);
-    const element *from = tile->inputs, *weight = weights, *const end = from + part->depth * WIDTH;
-#if defined(__AVX__)
-    /* Of the weights of the next 4 rows a line in every fourth step. Of an odd number of inputs the last ones are left to the loop below. */
-    const int64_t next_weights = part->next_weights;
-#if VECTORS == 1
-    VECTOR odd[4][VECTORS] = {0}; /* 4 sums are too few for the latency of the multiply-add */
-#else
-    VECTOR(*const odd)[VECTORS] = sum;
-#endif
-    for (; end - from >= 4 * WIDTH; from += 4 * WIDTH, weight += 16) {
-      FETCH(weight + next_weights, 0);
-      AC_JOIN(TILE, _step)(sum, from, weight);
-      AC_JOIN(TILE, _step)(odd, from + WIDTH, weight + 4);
-      AC_JOIN(TILE, _step)(sum, from + 2 * WIDTH, weight + 8);
-      AC_JOIN(TILE, _step)(odd, from + 3 * WIDTH, weight + 12);
-    }
-#if VECTORS == 1
-    for (int i = 0; i < 4; i++) sum[i][0] += odd[i][0];
-#endif
-#endif
-    for (; from != end; from += WIDTH, weight += 4) AC_JOIN(TILE, _step)(sum, from, weight);
+    AC_JOIN(TILE, _steps)(sum, tile->inputs, tile->inputs + part->depth * WIDTH, weights, part->next_weights);
     AC_JOIN(TILE, _end)(part, p, bounds, last, tile, row, own, sum);
   }
 }
@@ -143,4 +125,3 @@ static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64
 #undef LANES
 #undef VECTORS
 #undef TILE
-#undef COLUMN_TILE

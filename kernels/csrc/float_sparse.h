@@ -17,13 +17,15 @@ static const struct {
 } tiles[] = {TILES, {1, single_pixel}};
 
 /* Which of them comes next when so many positions are left: the narrowest that holds them all, else the widest there is room for. A copy
- * may be run over; elsewhere the last tile begins early and computes some pixels twice, which costs less than narrow tiles. */
+ * may be run over; elsewhere the last tile begins early and computes some pixels twice, which costs less than narrow tiles, unless the two
+ * next narrower ones hold what is left. */
 static int64_t next_tile(const ac_view *view, int64_t left) {
   const int64_t single = sizeof tiles / sizeof *tiles - 1;
   int64_t chosen = single;
   for (int64_t kind = 0; kind < single && left > 1; kind++)
     if ((view->copied || tiles[kind].width <= view->positions) && (chosen == single || tiles[kind].width >= left)) chosen = kind;
-  return chosen;
+  const int64_t spare = chosen + 2 < single && tiles[chosen].width > left;
+  return spare && tiles[chosen + 1].width + tiles[chosen + 2].width >= left ? chosen + 1 : chosen;
 }
 
 void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {

@@ -45,8 +45,12 @@ static void cut_tile(const ac_problem *p, const ac_source *source, const ac_plac
   const int64_t top = source->in_place ? window_top(p, window) : 0, left = source->in_place ? window_left(p, window) : 0;
   const int64_t origin = ac_first_pixel(source, place) + top * source->width + left, step = source->step;
   ac_run runs[AC_WIDEST];
-  int64_t count = 0, row = place->row * source->step_rows + top, column = place->column, joined = 0;
-  for (int64_t done = 0, length; done < place->width; done += length, row += source->step_rows, column = 0) {
+  int64_t count = 0, row = place->row * source->step_rows + top, column = place->column, joined = 0, done = 0;
+  if (!source->in_place && source->width == p->y_width) { /* one run, whatever its rows */
+    runs[count++] = (ac_run){0, 0, place->width};
+    done = joined = place->width;
+  }
+  for (int64_t length; done < place->width; done += length, row += source->step_rows, column = 0) {
     length = p->y_width - column < place->width - done ? p->y_width - column : place->width - done;
     /* Of these outputs the ones from `first` to `last` read columns of the source, which are copied. */
     const int64_t begin = column * step + left, first = begin < 0 ? (step - 1 - begin) / step : 0;

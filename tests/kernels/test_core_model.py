@@ -13,7 +13,9 @@ from autocompress.kernels.core_model import (
     FITTED,
     FITTED_X86,
     VERSION,
+    _dense_tiles,
     _row_tiles,
+    _sparse_tiles,
     _tiles,
     band_of,
     calibration,
@@ -280,7 +282,8 @@ def next_sparse_tile(left: int, positions: int, copied: bool, widths: tuple[int,
     for width in widths if left > 1 else ():
         if (copied or width <= positions) and (chosen == 1 or width >= left):
             chosen = width
-    return chosen
+    narrower = [*widths[widths.index(chosen) + 1 :]][:2] if chosen > left else []
+    return narrower[0] if len(narrower) == 2 and sum(narrower) >= left else chosen
 
 
 @deterministic
@@ -300,6 +303,23 @@ def test_tiles_are_those_of_the_kernels(positions: int, copied: bool, widths: tu
 
 
 @deterministic
+@given(st.integers(1, 4000), st.sampled_from([(16, 8, 4), (24, 8, 4), (32, 16, 4)]))
+def test_tiles_are_those_of_the_dense_float_kernels(positions: int, widths: tuple[int, int, int]) -> None:
+    # `cut` of csrc/float_4oc_dense.h.
+    wide, middle, narrow = widths
+    expected: dict[int, int] = {}
+    done = 0
+    while done < positions:
+        left = positions - done
+        width = 1 if left == 1 else next_tile(left, positions, False, *widths)
+        if width == wide and left <= middle + narrow:
+            width = middle
+        expected[width] = expected.get(width, 0) + 1
+        done += width
+    assert {width: count for width, count in _dense_tiles(positions, widths) if count} == expected
+
+
+@deterministic
 @given(
     st.integers(1, 4000),
     st.booleans(),
@@ -312,7 +332,7 @@ def test_tiles_are_those_of_the_sparse_float_kernels(positions: int, copied: boo
         width = next_sparse_tile(positions - done, positions, copied, widths)
         expected[width] = expected.get(width, 0) + 1
         done += width
-    assert {width: count for width, count in _tiles(positions, copied, widths, True) if count} == expected
+    assert {width: count for width, count in _sparse_tiles(positions, copied, widths) if count} == expected
 
 
 @deterministic
