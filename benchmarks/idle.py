@@ -83,11 +83,19 @@ def require_idle(others: float) -> None:
 _VECTORS = {"avx512_vnni": "AVX-512 with VNNI", "avx512f": "AVX-512", "avx_vnni": "AVX2 with VNNI", "avx2": "AVX2"}
 
 
+def flags() -> frozenset[str]:
+    """What an x86 processor says that it can do; nothing of others."""
+    return frozenset(_cpuinfo().get("flags", "").split())
+
+
 def cpu() -> str:
     """The processor's name, and the vectors that kernels have there: one name may stand for several kinds."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    said = _cpuinfo()
     name = said.get("model name") or said.get("CPU part") or platform.processor() or platform.machine()
-    flags = said.get("flags", "").split()
-    vectors = next((told for flag, told in _VECTORS.items() if flag in flags), None)
+    vectors = next((told for flag, told in _VECTORS.items() if flag in flags()), None)
     return name if vectors is None else f"{name} ({vectors})"
+
+
+def _cpuinfo() -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
