@@ -8,7 +8,6 @@ training begins (a row's root mean square weight, a channel's spread), so that o
 References:
     [FM] Beyer et al.: Knowledge distillation: A good teacher is patient and consistent. CVPR 2022.
     [LSQ] Esser et al.: Learned Step Size Quantization. ICLR 2020.
-    [mixup] Zhang et al.: mixup: Beyond Empirical Risk Minimization. ICLR 2018.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ from .quantization import codes, to_half
 from .recovery import channel_axis
 
 #: To be raised whenever a checkpoint of the version before would mean something else.
-VERSION = 1
+VERSION = 2
 #: Numbers that all tensors of a batch together may hold, and the batch sizes within which it is chosen by that.
 _NUMBERS, _SMALLEST, _LARGEST = 1 << 27, 8, 64
 #: How often in all the held-out inputs are scored, and after how many scores without improvement training stops.
 CHECKS, PATIENCE = 20, 10
 #: A score so many times as high as the best one sends training back to the best, with rates so many times lower.
-WORSE, SLOWER = 1.1, 3.0
+WORSE, SLOWER = 1.05, 3.0
 #: A score this share below the best one is better: less is rounding.
 BETTER = 1e-4
 #: Seconds between two checkpoints.
@@ -62,19 +61,17 @@ class Recipe:
     Attributes:
         weight_rate, small_rate: largest learning rate of weights, and of factors and biases, in the units of the Student.
         warm_up: share of the time in which the rates rise; they fall to zero along a cosine.
-        temperature: of the response loss.
+        temperature: of the response loss; that of the loss by which Plans are chosen.
         features, attention: weights of the mean feature loss, and of the mean attention loss, beside the response loss.
-        mix: share of the training inputs that are blended with others.
         seed: of the order of the inputs and of their augmentation.
     """
 
     weight_rate: float = 3e-3
     small_rate: float = 3e-3
     warm_up: float = 0.05
-    temperature: float = 1.0
+    temperature: float = 4.0
     features: float = 1.0
     attention: float = 0.0
-    mix: float = 0.5
     seed: int = 0
 
 
@@ -205,7 +202,7 @@ class _Run:
         rate = self._rate * min((share - self._risen_from) / recipe.warm_up, 1.0) * (1.0 + math.cos(math.pi * share)) / 2.0
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        x = augment(next(self._batches), self._generator, recipe.mix)
+        x = augment(next(self._batches), self._generator)
         x = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.contiguous_format)
         wanted, found = _Inner(self._features, lesson.rows), _Inner(self._features, {})
         with torch.no_grad():
@@ -460,28 +457,17 @@ def output_spreads(candidate: Candidate, inputs: Tensor) -> dict[str, Tensor]:
     return spreads
 
 
-def augment(inputs: Tensor, generator: torch.Generator, mix: float) -> Tensor:
-    """Other inputs like these, which both networks will see [FM]: images are mirrored and shifted by up to a sixteenth of their
-    size, and the share `mix` of all inputs is blended with others of the batch [mixup].
+def augment(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Other inputs like these, which both networks will see [FM]: images are mirrored, and shifted by up to a sixteenth of their size.
 
     Args:
         inputs: shape (batch, ...); of shape (batch, channels, height, width) they are images.
     """
-    x = inputs
-    if x.ndim == 4:
-        x = _shifted_and_mirrored(x, generator)
-    count = round(mix * len(x))
-    if count:
-        share = torch.rand(count, *[1] * (x.ndim - 1), generator=generator)
-        partners = torch.randperm(len(x), generator=generator)[:count]
-        x = torch.cat([x[:count].lerp(x[partners], share), x[count:]])
-    return x
-
-
-def _shifted_and_mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    samples, _, height, width = images.shape
+    if inputs.ndim != 4:
+        return inputs
+    samples, _, height, width = inputs.shape
     most = (height // 16, width // 16)
-    padded = F.pad(images, (most[1], most[1], most[0], most[0]), mode="replicate")
+    padded = F.pad(inputs, (most[1], most[1], most[0], most[0]), mode="replicate")
     tops = torch.randint(0, 2 * most[0] + 1, (samples,), generator=generator).tolist()
     lefts = torch.randint(0, 2 * most[1] + 1, (samples,), generator=generator).tolist()
     mirrored = (torch.rand(samples, generator=generator) < 0.5).tolist()
