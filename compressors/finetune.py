@@ -458,7 +458,7 @@ def output_spreads(candidate: Candidate, inputs: Tensor) -> dict[str, Tensor]:
 
 
 def augment(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Other inputs like these, which both networks will see [FM]: images are mirrored, and shifted by up to a sixteenth of their size.
+    """Other inputs like these, which both networks will see [FM]: images are mirrored, and shifted by up to a 16th of their size.
 
     Args:
         inputs: shape (batch, ...); of shape (batch, channels, height, width) they are images.
