@@ -15,6 +15,9 @@ AC_DEFINE_SCALED(4)
 #if AC_S8_LANES == 8
 AC_DEFINE_SCALED(8)
 #endif
+#if AC_VNNI
+AC_DEFINE_SCALED(16)
+#endif
 
 #define SCALED(lanes) AC_JOIN(scaled_, lanes)
 #define QUADS(lanes) AC_JOIN(quads_i32x, lanes)
