@@ -48,13 +48,6 @@ typedef struct {
 #define VECTORS (NARROW / LANES)
 #include "s8_dense_vnni_tile.h"
 
-/* The 4 rows of a vector of 4 quads. */
-static inline i32x4 add_quads(i32x16 sum) {
-  const i32x4 a = __builtin_shufflevector(sum, sum, 0, 1, 2, 3), b = __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
-  const i32x4 c = __builtin_shufflevector(sum, sum, 8, 9, 10, 11), d = __builtin_shufflevector(sum, sum, 12, 13, 14, 15);
-  return (a + b) + (c + d);
-}
-
 /* 4 * groups rows of a few pixels. */
 static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, const int pixels, const int groups, int64_t row,
                                                            const int8_t *weights, const ac_panel_tile *tile) {
@@ -158,15 +151,6 @@ static void gather(const ac_problem *p, const ac_source *source, const ac_panel_
   }
 }
 
-/* What 128 more in every input adds to the sums of 4 rows, for `depth` quads. */
-static inline i32x4 flipped(const int8_t *weights, int64_t depth) {
-  const i32x16 most = flip_i32x16((i32x16){0});
-  i32x16 sum = {0};
-  for (; depth >= 4; depth -= 4, weights += 4 * QUAD_BYTES) sum = dot4u_i32x16(sum, most, AC_LOAD(i32x16, weights));
-  if (depth != 0) sum = dot4u_i32x16(sum, most, some_quads_i32x16(weights, 4 * depth));
-  return add_quads(sum);
-}
-
 void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
   const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
@@ -215,7 +199,8 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
         const int8_t *weights = (const int8_t *)p->weights + QUAD_BYTES * (row / 4 * inputs + first);
         if (done == 0)
           for (int64_t g = row; g < row + 8 && g < rows; g += 4) {
-            const i32x4 less = flipped(weights + (g - row) / 4 * part.next_weights, depth), before = AC_LOAD(i32x4, begin + g);
+            const i32x4 less = add_quads(flipped(weights + (g - row) / 4 * part.next_weights, 4 * depth));
+            const i32x4 before = AC_LOAD(i32x4, begin + g);
             AC_STORE(i32x4, later + g, (first == 0 ? before : (i32x4){0}) - less);
             AC_STORE(i32x4, begin + g, before - less);
           }

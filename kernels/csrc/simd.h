@@ -291,6 +291,7 @@ static inline i32x16 dot4u_i32x16(i32x16 sum, i32x16 x, i32x16 w) {
 }
 static inline i32x4 flip_i32x4(i32x4 x) { return x ^ INT32_C(-0x7f7f7f80); }
 static inline i32x16 flip_i32x16(i32x16 x) { return x ^ INT32_C(-0x7f7f7f80); }
+static inline i32x16 splat_quad_i32x16(const int8_t *w, int i) { return AC_SPLAT(i32x16, *(const i32_memory *)(w + 4 * i)); }
 static inline i32x16 some_quads_i32x16(const int8_t *x, int64_t count) {
   return (i32x16)_mm512_maskz_loadu_epi32((__mmask16)(0xffff >> (16 - count)), x);
 }
