@@ -151,6 +151,14 @@ static void gather(const ac_problem *p, const ac_source *source, const ac_panel_
   }
 }
 
+/* Bytes `at` to `end` of the weights of two groups of 4 rows come into L1, `next` bytes apart. */
+static inline void fetch_weights(const int8_t *weights, int64_t next, int64_t at, int64_t end) {
+  AC_SHORT for (; at < end; at += 64) {
+    __builtin_prefetch(weights + at);
+    __builtin_prefetch(weights + next + at);
+  }
+}
+
 void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
   const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
@@ -204,8 +212,13 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
             AC_STORE(i32x4, later + g, (first == 0 ? before : (i32x4){0}) - less);
             AC_STORE(i32x4, begin + g, before - less);
           }
+        /* While a tile is computed, its share of the weights that come next. */
+        const int8_t *const later_weights = row + 8 < rows ? weights + 2 * QUAD_BYTES * inputs
+                                                           : (const int8_t *)p->weights + QUAD_BYTES * (part.last ? 0 : first + depth);
+        const int64_t share = (QUAD_BYTES * depth / count + 63) / 64 * 64;
         for (int64_t t = 0; t < count; t++) {
           const ac_panel_tile *tile = tiles + t;
+          fetch_weights(later_weights, part.next_weights, t * share, (t + 1) * share);
           if (tile->place.width == WIDE)
             (two ? tile_wide_8 : tile_wide_4)(&part, row, weights, tile);
           else if (tile->place.width == NARROW)
