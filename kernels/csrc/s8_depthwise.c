@@ -30,7 +30,8 @@ static const int8_t *weights_of(const ac_problem *p, int64_t row) {
 #define VECTOR AC_JOIN(i32x, LANES)
 #define UNSIGNED AC_JOIN(u32x, LANES)
 #define REALS AC_JOIN(f32x, LANES)
-#define DOT4 AC_JOIN(dot4_i32x, LANES)
+#define DOT4 AC_JOIN(dot4u_i32x, LANES)
+#define FLIP AC_JOIN(flip_i32x, LANES)
 #define SUM AC_JOIN(sum_f32x, LANES)
 #define FMA AC_JOIN(fma_f32x, LANES)
 #define BEND AC_JOIN(ac_bend_f32x, LANES)
@@ -116,30 +117,36 @@ static ac_padded padded_of(const ac_problem *p) {
 
 static int64_t padded_bytes(const ac_padded *c) { return (4 * ((c->rows + 1) * c->pitch + AC_SLACK) + 63) / 64 * 64; }
 
+/* Flipped (simd.h). */
 static void copy_inside(const ac_problem *p, const ac_padded *c, const int8_t *x, int8_t *copy) {
   int8_t *to = copy + 4 * c->inside;
   for (int64_t row = 0; row < c->inside_rows; row++, x += 4 * p->x_width, to += 4 * c->pitch) {
     if (c->columns >= LANES) {
       const int64_t last = 4 * (c->columns - LANES);
-      for (int64_t i = 0; i < last; i += 4 * LANES) AC_STORE(VECTOR, to + i, AC_LOAD(VECTOR, x + i));
-      AC_STORE(VECTOR, to + last, AC_LOAD(VECTOR, x + last));
+      for (int64_t i = 0; i < last; i += 4 * LANES) AC_STORE(VECTOR, to + i, FLIP(AC_LOAD(VECTOR, x + i)));
+      AC_STORE(VECTOR, to + last, FLIP(AC_LOAD(VECTOR, x + last)));
     } else if (c->columns >= 4) {
       const int64_t last = 4 * (c->columns - 4);
-      const i32x4 left = AC_LOAD(i32x4, x), right = AC_LOAD(i32x4, x + last);
+      const i32x4 left = flip_i32x4(AC_LOAD(i32x4, x)), right = flip_i32x4(AC_LOAD(i32x4, x + last));
       AC_STORE(i32x4, to, left);
       AC_STORE(i32x4, to + last, right);
     } else {
       memcpy(to, x, 4 * (size_t)c->columns);
+      if (AC_VNNI)
+        for (int64_t i = 0; i < c->columns; i++) ((i32_memory *)to)[i] ^= AC_FLIP;
     }
   }
 }
 
 static void run_planes(const ac_problem *p, ac_plane *plane, const int8_t *x, int8_t *y, int8_t *copy) {
   const ac_padded c = padded_of(p);
-  memset(copy, (int)p->x_zero_point, (size_t)padded_bytes(&c)); /* padding stays, the inside is written for every quad */
+  memset(copy, (int)p->x_zero_point ^ (AC_FLIP & 255), (size_t)padded_bytes(&c)); /* padding stays, the inside is written for every quad */
   for (int64_t row = 0; row < p->rows; row += 4) {
     copy_inside(p, &c, x + row * p->x_plane, copy);
-    const i32x4 start = AC_LOAD(i32x4, p->start + row) + AC_SUM_BEGIN;
+    i32x4 start = AC_LOAD(i32x4, p->start + row) + AC_SUM_BEGIN;
+#if AC_VNNI
+    start -= add_quads(flipped(weights_of(p, row), 4 * p->kernel_height * parts_of(p)));
+#endif
     const f32x4 scale = AC_LOAD(f32x4, p->scale + row), bias = AC_LOAD(f32x4, p->bias + row);
     const ac_ending end = {
         .start = REPEAT(start),

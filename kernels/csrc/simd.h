@@ -19,7 +19,8 @@
 #include <immintrin.h>
 #endif
 
-/* Lanes of the widest vector that the kernels use. s8_depthwise stays at 8 on AVX-512: vpsignb ends there. */
+/* Lanes of the widest vector that the kernels use. s8_depthwise stays at 8 on AVX-512, and
+ * so do the other s8 kernels unless AC_VNNI: vpsignb ends there. */
 #ifndef AC_F32_LANES
 #if defined(__AVX512F__)
 #define AC_F32_LANES 16
@@ -286,17 +287,23 @@ static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__) && AC_F32_LANES == 16
 #define AC_VNNI 1
 static inline i32x4 dot4u_i32x4(i32x4 sum, i32x4 x, i32x4 w) { return (i32x4)_mm_dpbusd_epi32((__m128i)sum, (__m128i)x, (__m128i)w); }
+static inline i32x8 dot4u_i32x8(i32x8 sum, i32x8 x, i32x8 w) {
+  return (i32x8)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)x, (__m256i)w);
+}
 static inline i32x16 dot4u_i32x16(i32x16 sum, i32x16 x, i32x16 w) {
   return (i32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w);
 }
-static inline i32x4 flip_i32x4(i32x4 x) { return x ^ INT32_C(-0x7f7f7f80); }
-static inline i32x16 flip_i32x16(i32x16 x) { return x ^ INT32_C(-0x7f7f7f80); }
+#define AC_FLIP INT32_C(-0x7f7f7f80)
+static inline i32x4 flip_i32x4(i32x4 x) { return x ^ AC_FLIP; }
+static inline i32x8 flip_i32x8(i32x8 x) { return x ^ AC_FLIP; }
+static inline i32x16 flip_i32x16(i32x16 x) { return x ^ AC_FLIP; }
 static inline i32x16 splat_quad_i32x16(const int8_t *w, int i) { return AC_SPLAT(i32x16, *(const i32_memory *)(w + 4 * i)); }
 static inline i32x16 some_quads_i32x16(const int8_t *x, int64_t count) {
   return (i32x16)_mm512_maskz_loadu_epi32((__mmask16)(0xffff >> (16 - count)), x);
 }
 #else
 #define AC_VNNI 0
+#define AC_FLIP 0
 static inline i32x4 dot4u_i32x4(i32x4 sum, i32x4 x, i32x4 w) { return dot4_i32x4(sum, x, w); }
 static inline i32x4 flip_i32x4(i32x4 x) { return x; }
 #if defined(__AVX2__)
