@@ -2,7 +2,7 @@
  *
  * The kernel's file defines KERNEL and SPARSE (see blocks.h), then includes this. A dense kernel gathers the inputs of a tile first if
  * it has a window (s8_dense_panel.h). The lanes of
- * a vector are pixels, each with 4 input channels: what SDOT and VNNI multiply and add in one instruction. The 4
+ * a vector are pixels, each with 4 input channels: what SDOT and VNNI multiply and add in one instruction (with VNNI flipped: simd.h). The 4
  * requantised outputs of a pixel are put together in registers, so outputs too are stored as whole vectors. For a
  * single pixel (a linear layer) the lanes are the 4 output channels.
  */

@@ -3,7 +3,8 @@
  * Packing, rows padded with zeros to a multiple of 4, columns of the window too:
  *   weights[rows / 4][window row][window column / 4][4 rows][window column % 4]
  *
- * Windows of 3 x 3 and 5 x 5 with stride 1 or 2, where the machine has a dot product: s8_depthwise_plane.h.
+ * Windows of 3 x 3 and 5 x 5 with stride 1 or 2, where the machine has a dot product: s8_depthwise_plane.h, from a padded and flipped
+ * (simd.h) copy of each plane.
  *
  * Any other window: as offsets into a view. Inputs are widened to int16, where two products can be added before they are widened again
  * to int32: |w| <= 127, so 2 * 128 * 127 = 32512 fits. Hence positions of the window are taken in pairs, and the weights of a quad are
@@ -117,7 +118,6 @@ static ac_padded padded_of(const ac_problem *p) {
 
 static int64_t padded_bytes(const ac_padded *c) { return (4 * ((c->rows + 1) * c->pitch + AC_SLACK) + 63) / 64 * 64; }
 
-/* Flipped (simd.h). */
 static void copy_inside(const ac_problem *p, const ac_padded *c, const int8_t *x, int8_t *copy) {
   int8_t *to = copy + 4 * c->inside;
   for (int64_t row = 0; row < c->inside_rows; row++, x += 4 * p->x_width, to += 4 * c->pitch) {
