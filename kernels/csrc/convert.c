@@ -31,7 +31,30 @@ AC_DEFINE_WIDTH(f16_to_f32, _Float16, float)
 AC_DEFINE_LOAD(load_f32, float, f32x4)
 AC_DEFINE_LOAD(load_f16, _Float16, f16x4)
 
-#define AC_DEFINE_TO_S8(name, element, load)                                                        \
+/* Pixels of a quad of channels that are converted 16 at a time: the first ones. */
+static int64_t first_f32(const ac_problem *p, int64_t row, const float *from, int64_t pixels, int8_t *to) {
+  int64_t i = 0;
+#if AC_VNNI
+  const int64_t channels = p->rows - row < 4 ? p->rows - row : 4;
+  for (; i + 16 <= pixels; i += 16) {
+    i32x16 q[4] = {{0}};
+    AC_UNROLL for (int n = 0; n < 4; n++)
+      if (n < channels)
+        q[n] = quantise_f32x16(p, AC_LOAD(f32x16, from + n * p->x_plane + i) * p->x_scale, low_code(p), high_code(p));
+    AC_STORE(i32x16, to + 4 * i, quads_i32x16(q, (int32_t)p->y_zero_point));
+  }
+#else
+  (void)p, (void)row, (void)from, (void)pixels, (void)to;
+#endif
+  return i;
+}
+
+static int64_t first_f16(const ac_problem *p, int64_t row, const _Float16 *from, int64_t pixels, int8_t *to) {
+  (void)p, (void)row, (void)from, (void)pixels, (void)to;
+  return 0;
+}
+
+#define AC_DEFINE_TO_S8(name, element, load, first)                                                 \
   void ac_##name(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {      \
     (void)x2, (void)scratch;                                                                        \
     const int64_t pixels = p->y_height * p->y_width;                                                \
@@ -39,7 +62,7 @@ AC_DEFINE_LOAD(load_f16, _Float16, f16x4)
     for (int64_t row = 0; row < p->rows; row += 4) {                                                \
       const element *from = (const element *)x + row * p->x_plane;                                  \
       int8_t *to = (int8_t *)y + row * p->y_plane;                                                  \
-      for (int64_t i = 0; i < pixels; i += LANES) {                                                 \
+      for (int64_t i = first(p, row, from, pixels, to); i < pixels; i += LANES) {                   \
         i32x4 q[4] = {{0}};                                                                         \
         for (int n = 0; n < 4 && row + n < p->rows; n++)                                            \
           q[n] = quantise_f32x4(p, load(from + n * p->x_plane, i, pixels) * p->x_scale, low, high); \
@@ -52,8 +75,8 @@ AC_DEFINE_LOAD(load_f16, _Float16, f16x4)
     }                                                                                               \
   }
 
-AC_DEFINE_TO_S8(f32_to_s8, float, load_f32)
-AC_DEFINE_TO_S8(f16_to_s8, _Float16, load_f16)
+AC_DEFINE_TO_S8(f32_to_s8, float, load_f32, first_f32)
+AC_DEFINE_TO_S8(f16_to_s8, _Float16, load_f16, first_f16)
 
 #define AC_DEFINE_FROM_S8(name, element)                                                               \
   void ac_##name(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {         \

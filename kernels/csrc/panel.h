@@ -70,9 +70,9 @@ static inline ac_source ac_source_of(const ac_problem *p, const ac_view *view, i
 }
 
 /* Whether the dense int8 kernel gathers its inputs: there is a window, or they are to be paired for SMMLA, and there are enough outputs for
- * its narrowest tile. */
+ * its narrowest tile. With AC_VNNI it always does, because they are to be flipped. */
 static inline int64_t ac_s8_gathers(const ac_problem *p) {
-  return (p->kernel_height * p->kernel_width > 1 || ac_i8mm()) && p->y_height * p->y_width >= 4;
+  return AC_VNNI || ((p->kernel_height * p->kernel_width > 1 || ac_i8mm()) && p->y_height * p->y_width >= 4);
 }
 
 /* Where the first pixel of a tile is in a plane. */

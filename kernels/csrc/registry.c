@@ -125,6 +125,8 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (panel)
     bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
              up(inputs(kernel, p) * (int64_t)sizeof(int32_t), 64);
+  /* What sums begin with: of the first part of the inputs, and of the others. */
+  if (AC_VNNI && kernel->op == AC_MATRIX && kernel->x_type == AC_S8) bytes += up(2 * up(p->rows, 4) * (int64_t)sizeof(int32_t), 64);
   if (kernel->bits == 4) bytes += ac_s4_unpacked_bytes(p);
   /* Averages: factors, then a copy. Max (max_pool.h): a line, then its phases, in the room of a copy. */
   if (kernel->op == AC_POOL)

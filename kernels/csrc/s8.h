@@ -15,6 +15,9 @@ AC_DEFINE_SCALED(4)
 #if AC_S8_LANES == 8
 AC_DEFINE_SCALED(8)
 #endif
+#if AC_VNNI
+AC_DEFINE_SCALED(16)
+#endif
 
 #define SCALED(lanes) AC_JOIN(scaled_, lanes)
 #define QUADS(lanes) AC_JOIN(quads_i32x, lanes)
@@ -31,5 +34,22 @@ static inline void store_pixel(const ac_problem *p, int64_t row, i32x4 sum, cons
     for (int i = 0; i < 4; i++) to[i] = (int8_t)q[i];
   }
 }
+
+#if AC_VNNI
+/* What 128 more in every input adds to the sum of every lane, of so many quads of weights. */
+static inline i32x16 flipped(const int8_t *weights, int64_t quads) {
+  const i32x16 most = flip_i32x16((i32x16){0});
+  i32x16 sum = {0};
+  for (; quads >= 16; quads -= 16, weights += 64) sum = dot4u_i32x16(sum, most, AC_LOAD(i32x16, weights));
+  return quads == 0 ? sum : dot4u_i32x16(sum, most, some_quads_i32x16(weights, quads));
+}
+
+/* Lanes 4 apart together: the 4 rows of a vector of 4 quads of each. */
+static inline i32x4 add_quads(i32x16 sum) {
+  const i32x4 a = __builtin_shufflevector(sum, sum, 0, 1, 2, 3), b = __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
+  const i32x4 c = __builtin_shufflevector(sum, sum, 8, 9, 10, 11), d = __builtin_shufflevector(sum, sum, 12, 13, 14, 15);
+  return (a + b) + (c + d);
+}
+#endif
 
 static inline uint32_t s8_fill(const ac_problem *p) { return 0x01010101u * (uint8_t)p->x_zero_point; }

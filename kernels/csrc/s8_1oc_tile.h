@@ -1,7 +1,8 @@
 /* Included by s8_block1x4.c once per width of the tile: all rows, one at a time, for LANES * VECTORS positions. */
 #define VECTOR AC_JOIN(i32x, LANES)
 #define SPLAT_PAIR AC_JOIN(splat_pair_, VECTOR)
-#define DOT4 AC_JOIN(dot4_, VECTOR)
+#define DOT4 AC_JOIN(dot4u_, VECTOR)
+#define FLIP AC_JOIN(flip_, VECTOR)
 
 #include "s8_store.h"
 
@@ -13,10 +14,10 @@ static inline void AC_JOIN(TILE, _block)(VECTOR *own, const int8_t *from, VECTOR
   AC_LOADED(input[0], input[1], input[2], input[3]);
   AC_LOADED(input[4], input[5], input[6], input[7]);
 #endif
-  for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], input[v], weight);
+  for (int v = 0; v < VECTORS; v++) own[v] = DOT4(own[v], FLIP(input[v]), weight);
 }
 
-static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
+static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, const int32_t *begin, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
   const int8_t *weights = p->weights;
   const int32_t *offsets = p->offsets;
@@ -27,7 +28,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
     VECTOR sum[4][VECTORS];
     for (int i = 0; i < 4; i++) {
       VECTOR own[VECTORS];
-      for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, p->start[row + i]);
+      for (int v = 0; v < VECTORS; v++) own[v] = AC_SPLAT(VECTOR, begin[row + i]);
       const int32_t *const end = offsets + p->counts[row + i];
 #if defined(__aarch64__)
       /* Two blocks at a time: their indices are one load, their weights another. x86 has no such loads. */
@@ -48,6 +49,7 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
 #undef VECTOR
 #undef SPLAT_PAIR
 #undef DOT4
+#undef FLIP
 #undef LANES
 #undef VECTORS
 #undef TILE

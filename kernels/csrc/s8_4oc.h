@@ -2,7 +2,7 @@
  *
  * The kernel's file defines KERNEL and SPARSE (see blocks.h), then includes this. A dense kernel gathers the inputs of a tile first if
  * it has a window (s8_dense_panel.h). The lanes of
- * a vector are pixels, each with 4 input channels: what SDOT and VNNI multiply and add in one instruction. The 4
+ * a vector are pixels, each with 4 input channels: what SDOT and VNNI multiply and add in one instruction (with VNNI flipped: simd.h). The 4
  * requantised outputs of a pixel are put together in registers, so outputs too are stored as whole vectors. For a
  * single pixel (a linear layer) the lanes are the 4 output channels.
  */
@@ -14,8 +14,15 @@
 #define UNIT 4
 #include "blocks.h"
 
+#if AC_VNNI
+#define WIDE 48
+#define MIDDLE 16
+#define LANES_WIDE 16
+#else
 #define WIDE 16
 #define MIDDLE 8
+#define LANES_WIDE AC_S8_LANES
+#endif
 #define NARROW 4
 
 #if !SPARSE
@@ -31,12 +38,12 @@ typedef struct {
 #endif
 
 #define TILE tile_wide
-#define LANES AC_S8_LANES
+#define LANES LANES_WIDE
 #define VECTORS (WIDE / LANES)
 #include "s8_4oc_tile.h"
 
 #define TILE tile_middle
-#define LANES AC_S8_LANES
+#define LANES LANES_WIDE
 #define VECTORS (MIDDLE / LANES)
 #include "s8_4oc_tile.h"
 
@@ -76,6 +83,18 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
     if (SPARSE) offsets += COUNT;
     store_pixel(p, row, (sum[0] + sum[1]) + (sum[2] + sum[3]), &place, y);
   }
+}
+
+static const int32_t *begin_of(const ac_problem *p, void *room) {
+#if AC_VNNI
+  const int8_t *weights = p->weights;
+  for (int64_t row = 0; row < p->rows; weights += 16 * p->counts[row / 4], row += 4)
+    AC_STORE(i32x4, (int32_t *)room + row, AC_LOAD(i32x4, p->start + row) - add_quads(flipped(weights, 4 * p->counts[row / 4])));
+  return room;
+#else
+  (void)room;
+  return p->start;
+#endif
 }
 
 #define PAD(p, view, x, scratch) ac_slack4(ac_pad4(p, view, x, ((p)->columns + 3) / 4, s8_fill(p), scratch), s8_fill(p))

@@ -1,7 +1,8 @@
 /* Included by s8_4oc.h once per width of the tile: all rows, 4 at a time, for LANES * VECTORS positions. */
 #define VECTOR AC_JOIN(i32x, LANES)
 #define SPLAT_QUAD AC_JOIN(splat_quad_, VECTOR)
-#define DOT4 AC_JOIN(dot4_, VECTOR)
+#define DOT4 AC_JOIN(dot4u_, VECTOR)
+#define FLIP AC_JOIN(flip_, VECTOR)
 
 #include "s8_store.h"
 
@@ -9,7 +10,7 @@
 #include "s8_4oc_mmla.h"
 #endif
 
-static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
+static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, const int32_t *begin, void *y, int64_t position) {
   const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
   const int8_t *weights = p->weights;
   const int32_t *offsets = p->offsets;
@@ -24,11 +25,11 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, void
   for (int64_t row = 0; row < p->rows; row += 4) {
     VECTOR sum[4][VECTORS];
     for (int i = 0; i < 4; i++)
-      for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, p->start[row + i]);
+      for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, begin[row + i]);
     EACH_BLOCK(row / 4) {
       const int8_t *from = BLOCK_INPUT;
       VECTOR input[VECTORS];
-      for (int v = 0; v < VECTORS; v++) input[v] = AC_LOAD(VECTOR, from + 4 * LANES * v);
+      for (int v = 0; v < VECTORS; v++) input[v] = FLIP(AC_LOAD(VECTOR, from + 4 * LANES * v));
       for (int i = 0; i < 4; i++) {
         const VECTOR weight = SPLAT_QUAD(weights, i);
         for (int v = 0; v < VECTORS; v++) sum[i][v] = DOT4(sum[i][v], input[v], weight);
@@ -69,6 +70,7 @@ static AC_NOINLINE void AC_JOIN(TILE, _part)(const ac_part *part, const ac_place
 #undef VECTOR
 #undef SPLAT_QUAD
 #undef DOT4
+#undef FLIP
 #undef LANES
 #undef VECTORS
 #undef TILE

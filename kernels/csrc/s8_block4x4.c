@@ -1,4 +1,5 @@
-/* int8, block4x4: 4 output channels share which quads of inputs they keep. Tiles as in s8_dense.c.
+/* int8, block4x4: 4 output channels share which quads of inputs they keep. Tiles of 4 output channels x 16 (VNNI: 48)
+ * pixels.
  *
  * Packing, rows and columns padded with zeros to multiples of 4; a quad is 4 columns at one position of the window:
  *   counts[rows / 4]: kept quads of every group of 4 rows

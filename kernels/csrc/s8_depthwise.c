@@ -3,7 +3,8 @@
  * Packing, rows padded with zeros to a multiple of 4, columns of the window too:
  *   weights[rows / 4][window row][window column / 4][4 rows][window column % 4]
  *
- * Windows of 3 x 3 and 5 x 5 with stride 1 or 2, where the machine has a dot product: s8_depthwise_plane.h.
+ * Windows of 3 x 3 and 5 x 5 with stride 1 or 2, where the machine has a dot product: s8_depthwise_plane.h, from a padded and flipped
+ * (simd.h) copy of each plane.
  *
  * Any other window: as offsets into a view. Inputs are widened to int16, where two products can be added before they are widened again
  * to int32: |w| <= 127, so 2 * 128 * 127 = 32512 fits. Hence positions of the window are taken in pairs, and the weights of a quad are
@@ -30,7 +31,8 @@ static const int8_t *weights_of(const ac_problem *p, int64_t row) {
 #define VECTOR AC_JOIN(i32x, LANES)
 #define UNSIGNED AC_JOIN(u32x, LANES)
 #define REALS AC_JOIN(f32x, LANES)
-#define DOT4 AC_JOIN(dot4_i32x, LANES)
+#define DOT4 AC_JOIN(dot4u_i32x, LANES)
+#define FLIP AC_JOIN(flip_i32x, LANES)
 #define SUM AC_JOIN(sum_f32x, LANES)
 #define FMA AC_JOIN(fma_f32x, LANES)
 #define BEND AC_JOIN(ac_bend_f32x, LANES)
@@ -121,25 +123,30 @@ static void copy_inside(const ac_problem *p, const ac_padded *c, const int8_t *x
   for (int64_t row = 0; row < c->inside_rows; row++, x += 4 * p->x_width, to += 4 * c->pitch) {
     if (c->columns >= LANES) {
       const int64_t last = 4 * (c->columns - LANES);
-      for (int64_t i = 0; i < last; i += 4 * LANES) AC_STORE(VECTOR, to + i, AC_LOAD(VECTOR, x + i));
-      AC_STORE(VECTOR, to + last, AC_LOAD(VECTOR, x + last));
+      for (int64_t i = 0; i < last; i += 4 * LANES) AC_STORE(VECTOR, to + i, FLIP(AC_LOAD(VECTOR, x + i)));
+      AC_STORE(VECTOR, to + last, FLIP(AC_LOAD(VECTOR, x + last)));
     } else if (c->columns >= 4) {
       const int64_t last = 4 * (c->columns - 4);
-      const i32x4 left = AC_LOAD(i32x4, x), right = AC_LOAD(i32x4, x + last);
+      const i32x4 left = flip_i32x4(AC_LOAD(i32x4, x)), right = flip_i32x4(AC_LOAD(i32x4, x + last));
       AC_STORE(i32x4, to, left);
       AC_STORE(i32x4, to + last, right);
     } else {
       memcpy(to, x, 4 * (size_t)c->columns);
+      if (AC_VNNI)
+        for (int64_t i = 0; i < c->columns; i++) ((i32_memory *)to)[i] ^= AC_FLIP;
     }
   }
 }
 
 static void run_planes(const ac_problem *p, ac_plane *plane, const int8_t *x, int8_t *y, int8_t *copy) {
   const ac_padded c = padded_of(p);
-  memset(copy, (int)p->x_zero_point, (size_t)padded_bytes(&c)); /* padding stays, the inside is written for every quad */
+  memset(copy, (int)p->x_zero_point ^ (AC_FLIP & 255), (size_t)padded_bytes(&c)); /* padding stays, the inside is written for every quad */
   for (int64_t row = 0; row < p->rows; row += 4) {
     copy_inside(p, &c, x + row * p->x_plane, copy);
-    const i32x4 start = AC_LOAD(i32x4, p->start + row) + AC_SUM_BEGIN;
+    i32x4 start = AC_LOAD(i32x4, p->start + row) + AC_SUM_BEGIN;
+#if AC_VNNI
+    start -= add_quads(flipped(weights_of(p, row), 4 * p->kernel_height * parts_of(p)));
+#endif
     const f32x4 scale = AC_LOAD(f32x4, p->scale + row), bias = AC_LOAD(f32x4, p->bias + row);
     const ac_ending end = {
         .start = REPEAT(start),

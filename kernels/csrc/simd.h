@@ -19,7 +19,8 @@
 #include <immintrin.h>
 #endif
 
-/* Lanes of the widest vector that the kernels use. The s8 kernels stay at 8 on AVX-512: vpsignb ends there. */
+/* Lanes of the widest vector that the kernels use. s8_depthwise stays at 8 on AVX-512, and
+ * so do the other s8 kernels unless AC_VNNI: vpsignb ends there. */
 #ifndef AC_F32_LANES
 #if defined(__AVX512F__)
 #define AC_F32_LANES 16
@@ -205,7 +206,12 @@ static inline i32x8 nearest_f32x8(f32x8 a) { return (i32x8)_mm256_cvtps_epi32((_
 AC_DEFINE_REAL(8)
 #endif
 
-#if AC_F32_LANES == 16
+#if AC_F32_LANES == 16 && defined(__AVX512F__)
+static inline f32x16 fma_f32x16(f32x16 a, f32x16 b, f32x16 c) { return AC_FMA(16, a, b, c); }
+static inline f32x16 larger_f32x16(f32x16 a, f32x16 b) { return (f32x16)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline f32x16 smaller_f32x16(f32x16 a, f32x16 b) { return (f32x16)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline i32x16 nearest_f32x16(f32x16 a) { return (i32x16)_mm512_cvtps_epi32((__m512)a); }
+#elif AC_F32_LANES == 16
 AC_DEFINE_REAL(16)
 #endif
 
@@ -272,6 +278,37 @@ static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
   return sum;
 }
 
+#endif
+#endif
+
+/* AC_VNNI: this machine multiplies u8 by s8 in vectors of 64 bytes, any of them exactly. So x is made unsigned, which adds 128 to each of
+ * its elements: `flip`. Sums begin lower by 128 times the sum of their weights; where they wrap on their way, they wrap back. dot4u: as
+ * dot4, with a flipped x and any w. Elsewhere nothing is flipped, and dot4u is dot4. some_quads: the first 0 < count <= 16, others 0. */
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__) && AC_F32_LANES == 16
+#define AC_VNNI 1
+static inline i32x4 dot4u_i32x4(i32x4 sum, i32x4 x, i32x4 w) { return (i32x4)_mm_dpbusd_epi32((__m128i)sum, (__m128i)x, (__m128i)w); }
+static inline i32x8 dot4u_i32x8(i32x8 sum, i32x8 x, i32x8 w) {
+  return (i32x8)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)x, (__m256i)w);
+}
+static inline i32x16 dot4u_i32x16(i32x16 sum, i32x16 x, i32x16 w) {
+  return (i32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w);
+}
+#define AC_FLIP INT32_C(-0x7f7f7f80)
+static inline i32x4 flip_i32x4(i32x4 x) { return x ^ AC_FLIP; }
+static inline i32x8 flip_i32x8(i32x8 x) { return x ^ AC_FLIP; }
+static inline i32x16 flip_i32x16(i32x16 x) { return x ^ AC_FLIP; }
+static inline i32x16 splat_quad_i32x16(const int8_t *w, int i) { return AC_SPLAT(i32x16, *(const i32_memory *)(w + 4 * i)); }
+static inline i32x16 some_quads_i32x16(const int8_t *x, int64_t count) {
+  return (i32x16)_mm512_maskz_loadu_epi32((__mmask16)(0xffff >> (16 - count)), x);
+}
+#else
+#define AC_VNNI 0
+#define AC_FLIP 0
+static inline i32x4 dot4u_i32x4(i32x4 sum, i32x4 x, i32x4 w) { return dot4_i32x4(sum, x, w); }
+static inline i32x4 flip_i32x4(i32x4 x) { return x; }
+#if defined(__AVX2__)
+static inline i32x8 dot4u_i32x8(i32x8 sum, i32x8 x, i32x8 w) { return dot4_i32x8(sum, x, w); }
+static inline i32x8 flip_i32x8(i32x8 x) { return x; }
 #endif
 #endif
 
@@ -367,6 +404,16 @@ static inline i32x8 quads_i32x8(const i32x8 *q, int32_t zero) {
   const __m256i turn = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
                                         14, 3, 7, 11, 15);
   return (i32x8)_mm256_shuffle_epi8(_mm256_packs_epi16(low, high), turn);
+}
+#endif
+
+#if AC_VNNI
+static inline i32x16 quads_i32x16(const i32x16 *q, int32_t zero) {
+  const __m512i z = _mm512_set1_epi16((int16_t)zero);
+  const __m512i low = _mm512_add_epi16(_mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]), z);
+  const __m512i high = _mm512_add_epi16(_mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]), z);
+  const __m512i turn = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return (i32x16)_mm512_shuffle_epi8(_mm512_packs_epi16(low, high), turn);
 }
 #endif
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import re
 import subprocess
 from collections.abc import Sequence
@@ -812,7 +813,13 @@ def all_cases() -> list[Case]:
     return layers + ops + conversions + gathers
 
 
-@pytest.mark.parametrize(("cpu", "flags"), [("baseline", ()), ("native", ("-DAC_F32_LANES=16",))])
+# Of an x86 machine also what it shares with others: AVX2 without AVX-512.
+WIDTHS: list[tuple[str, tuple[str, ...]]] = [("baseline", ()), ("native", ("-DAC_F32_LANES=16",))]
+if platform.machine() == "x86_64":
+    WIDTHS.append(("x86_64_v3", ()))
+
+
+@pytest.mark.parametrize(("cpu", "flags"), WIDTHS)
 def test_other_vector_widths_equal_numpy(cpu: str, flags: Sequence[str]) -> None:
     library = Library(build(HOST, cpu, flags))
     for case in all_cases():
@@ -841,18 +848,21 @@ def test_phone_builds_equal_numpy_under_qemu(cpu: str, emulated: str, tmp_path: 
 
 #: SMMLA, by which bits of an instruction are fixed and which they are.
 SMMLA = (0xFFE0FC00, 0x4E80A400)
-I8MM_KERNELS: dict[str, tuple[PackedDtype, PackedStructure]] = {
+PANEL_KERNELS: dict[str, tuple[PackedDtype, PackedStructure]] = {
     "s8_dense": ("int8", "dense"),
     "s8_dense_w4": ("int4", "dense"),
     "s8_block4x4": ("int8", "block4x4"),
 }
 
 
-def i8mm_cases(kernel: str) -> list[Case]:
+def panel_cases(kernel: str) -> list[Case]:
     """Layers of all widths of tiles, of even and odd numbers of quads in one part and in several, with all kinds of windows."""
     rng = np.random.default_rng(0)
     specs = [spec for spec in SHAPES if spec.groups == 1]
     specs += [Layer(5, columns, (1, pixels), seed=1) for columns in (4, 8, 12, 1030) for pixels in (4, 9, 24, 31, 49)]
+    # Few pixels beside wide tiles, and as many inputs as take several parts.
+    specs += [Layer(13, 1030, (1, 32 + pixels), seed=1) for pixels in range(1, 9)]
+    specs += [Layer(9, 8200, (1, pixels), seed=1) for pixels in (1, 15)]
     for seed in range(40):
         window, stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
         specs.append(
@@ -870,10 +880,16 @@ def i8mm_cases(kernel: str) -> list[Case]:
                 seed=seed,
             )
         )
-    return [layer_case(*I8MM_KERNELS[kernel], spec) for spec in specs]
+    return [layer_case(*PANEL_KERNELS[kernel], spec) for spec in specs]
 
 
-@pytest.mark.parametrize("kernel", list(I8MM_KERNELS))
+@pytest.mark.parametrize("kernel", list(PANEL_KERNELS))
+def test_panels_of_this_machine_equal_numpy(kernel: str) -> None:
+    for case in panel_cases(kernel):
+        case.check(filled(case), 0x55)
+
+
+@pytest.mark.parametrize("kernel", list(PANEL_KERNELS))
 @pytest.mark.parametrize(("emulated", "has"), [("max", True), ("cortex-a76", False)])
 def test_the_cpu_decides_whether_i8mm_is_used(kernel: str, emulated: str, has: bool, tmp_path: Path) -> None:
     """One program for both, exact on both; the emulator's log of what it met says which variant ran."""
@@ -882,7 +898,7 @@ def test_the_cpu_decides_whether_i8mm_is_used(kernel: str, emulated: str, has: b
     told = subprocess.run([*emulator, str(build(*machine, product="bench")), "list"], check=True, capture_output=True, text=True)
     assert json.loads(told.stdout)["i8mm"] == has
     log = tmp_path / "log"
-    run_jobs([*emulator, "-d", "in_asm", "-D", str(log), str(build(*machine, product="run"))], i8mm_cases(kernel), tmp_path)
+    run_jobs([*emulator, "-d", "in_asm", "-D", str(log), str(build(*machine, product="run"))], panel_cases(kernel), tmp_path)
     met = [int(word, 16) for word in re.findall(r"^0x[0-9a-f]+:  ([0-9a-f]{8})  ", log.read_text(encoding="utf-8"), re.MULTILINE)]
     assert len(met) > 1000
     assert any(word & SMMLA[0] == SMMLA[1] for word in met) == has

@@ -1,0 +1,233 @@
+/* Included by s8_dense.c where AC_VNNI is set: dense for AVX-512 with VNNI, windows or not.
+ *
+ * Inputs are gathered, and flipped on the way, once for all rows. There are two kinds of tiles. Of 32 or 16 pixels the lanes are
+ * pixels, and 8 output channels share each vector of inputs: 16 sums, for which 2 vectors and 8 weights are loaded. Where up to FEW pixels
+ * are left over (the 49th of 7 x 7; a linear layer) the lanes are 4 rows x 4 quads, as weights lie in memory: no lane is wasted, but the 4
+ * quads must be added at the end. A panel has up to PANEL_PIXELS pixels in tiles of both kinds, so that weights are read once for them.
+ *
+ * The sums of weights that flipping asks for are computed when the first panel is, just before its tiles read the same weights.
+ */
+#include "panel.h"
+#include "s8.h"
+
+#define WIDE 32
+#define NARROW 16
+#define FEW 8
+#define PANEL_PIXELS 64
+#define PANEL_TILES 4        /* at most: two wide or narrow ones and those of up to FEW */
+#define PANEL_BYTES (24 << 10) /* so that a panel stays in L1 beside weights and sums */
+#define STAGED 16            /* rows that are gathered before they are flipped */
+#define QUAD_BYTES 16        /* of the weights of 4 rows */
+
+/* What the tiles of a part of the inputs share. */
+typedef struct {
+  const ac_problem *p;
+  const ac_view *view;
+  void *y;
+  const int32_t *begin; /* of every row: what to add to its sums when the part begins */
+  int64_t depth;        /* in quads */
+  int64_t next_weights; /* from the weights of 4 rows to those of the next */
+  int64_t first, last;  /* sums of the first part begin here, those of others where the one before ended */
+  float low, high;
+} ac_vnni;
+
+/* A tile of a panel: its inputs of this part, and its sums between parts. */
+typedef struct {
+  ac_place place;
+  int8_t *inputs;
+  int32_t *sums;
+} ac_panel_tile;
+
+#define TILE tile_wide
+#define LANES 16
+#define VECTORS (WIDE / LANES)
+#include "s8_dense_vnni_tile.h"
+
+#define TILE tile_narrow
+#define LANES 16
+#define VECTORS (NARROW / LANES)
+#include "s8_dense_vnni_tile.h"
+
+/* 4 * groups rows of a few pixels. */
+static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, const int pixels, const int groups, int64_t row,
+                                                           const int8_t *weights, const ac_panel_tile *tile) {
+  i32x16 sum[2][FEW], *own = (i32x16 *)(tile->sums + row * 4 * pixels);
+  AC_UNROLL for (int g = 0; g < groups; g++) {
+    const i32x4 begin = AC_LOAD(i32x4, part->begin + row + 4 * g), zero = {0};
+    const i32x16 spread = __builtin_shufflevector(begin, zero, 0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4);
+    AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = part->first ? spread : spread + AC_LOAD(i32x16, own + g * pixels + v);
+  }
+  const int8_t *from = tile->inputs;
+  int64_t left = part->depth;
+  for (; left >= 4; left -= 4, weights += 4 * QUAD_BYTES, from += 64 * pixels)
+    AC_UNROLL for (int g = 0; g < groups; g++) {
+      const i32x16 weight = AC_LOAD(i32x16, weights + g * part->next_weights);
+      AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = dot4u_i32x16(sum[g][v], AC_LOAD(i32x16, from + 64 * v), weight);
+    }
+  if (left != 0)
+    AC_UNROLL for (int g = 0; g < groups; g++) {
+      const i32x16 weight = some_quads_i32x16(weights + g * part->next_weights, 4 * left);
+      AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = dot4u_i32x16(sum[g][v], AC_LOAD(i32x16, from + 64 * v), weight);
+    }
+  ac_place place = tile->place;
+  AC_UNROLL for (int v = 0; v < pixels; v++, place.pixel++)
+    AC_UNROLL for (int g = 0; g < groups; g++) {
+      if (part->last)
+        store_pixel(part->p, row + 4 * g, add_quads(sum[g][v]), &place, part->y);
+      else
+        AC_STORE(i32x16, own + g * pixels + v, sum[g][v]);
+    }
+}
+
+typedef void few_function(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile);
+
+#define DEFINE_FEW(pixels)                                                                                                 \
+  static void few_##pixels##_1(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {       \
+    few_tile(part, pixels, 1, row, weights, tile);                                                                         \
+  }                                                                                                                        \
+  static void few_##pixels##_2(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {       \
+    few_tile(part, pixels, 2, row, weights, tile);                                                                         \
+  }
+DEFINE_FEW(1)
+DEFINE_FEW(2)
+DEFINE_FEW(3)
+DEFINE_FEW(4)
+DEFINE_FEW(5)
+DEFINE_FEW(6)
+DEFINE_FEW(7)
+DEFINE_FEW(8)
+
+static few_function *const few_functions[2][FEW] = {
+    {few_1_1, few_2_1, few_3_1, few_4_1, few_5_1, few_6_1, few_7_1, few_8_1},
+    {few_1_2, few_2_2, few_3_2, few_4_2, few_5_2, few_6_2, few_7_2, few_8_2},
+};
+
+/* The next tile at `pixel`; one of 16 or 32 begins early rather than being narrow. */
+static ac_tile next_tile(int64_t pixels, int64_t pixel) {
+  const int64_t left = pixels - pixel;
+  const int64_t width = pixels >= WIDE && left > NARROW + FEW ? WIDE : pixels >= NARROW && left > FEW ? NARROW : left < FEW ? left : FEW;
+  return (ac_tile){left < width ? pixels - width : pixel, width};
+}
+
+/* Rows of a panel, flipped; of a few pixels every quad four times, 4 quads of each pixel after the other. What an incomplete last vector
+ * holds beside them is multiplied by 0. */
+static void flip_rows(int8_t *to, int64_t at, int64_t width, int64_t row, const uint32_t *from) {
+  if (width >= NARROW) {
+    for (int64_t v = 0; v < width; v += 16)
+      AC_STORE(i32x16, to + 4 * (at * width + v), flip_i32x16(AC_LOAD(i32x16, from + row * width + v)));
+    return;
+  }
+  to += 64 * (at / 4) * width + 16 * (at % 4);
+  for (int64_t v = 0; v < width; v++)
+    AC_STORE(i32x4, to + 64 * v, flip_i32x4(AC_SPLAT(i32x4, (int32_t)from[row * width + v])));
+}
+
+/* The quads first to first + depth of a tile. */
+static void gather(const ac_problem *p, const ac_source *source, const ac_panel_tile *tile, const int32_t *offsets, int64_t first,
+                   int64_t depth, ac_cuts *cuts) {
+  const int64_t quads = (p->columns + 3) / 4, width = tile->place.width;
+  const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, &tile->place), fill = s8_fill(p);
+  uint32_t staged[STAGED * WIDE];
+  for (int64_t n = 0, rows; n < depth; n += rows) {
+    /* In place, tiles are cut in another way at every position of the window. */
+    const int64_t window = (first + n) / quads, left = source->in_place ? (window + 1) * quads - first - n : depth;
+    rows = left < depth - n ? left : depth - n;
+    const ac_cut *cut = ac_cut_at(p, source, &tile->place, window, cuts);
+    for (int64_t i = n, some; i < n + rows; i += some) {
+      some = n + rows - i < STAGED ? n + rows - i : STAGED;
+      const int32_t *at = offsets + first + i;
+      if (cut->whole) {
+        for (int64_t k = 0; k < some; k++) flip_rows(tile->inputs, i + k, width, 0, from + at[k]);
+        continue;
+      }
+      if (cut->eights != 0)
+        ac_gather_eights4(staged, from, at, some, width, fill, cut, planes, source->pixels);
+      else if (width == WIDE && source->flat != 0)
+        ac_gather_masked4(staged, from, at, some, WIDE, fill, cut, planes, source->flat);
+      else
+        ac_gather_rows4(staged, from, at, some, width, fill, cut);
+      for (int64_t k = 0; k < some; k++) flip_rows(tile->inputs, i + k, width, k, staged);
+    }
+  }
+}
+
+/* Bytes `at` to `end` of the weights of two groups of 4 rows come into L1, `next` bytes apart. */
+static inline void fetch_weights(const int8_t *weights, int64_t next, int64_t at, int64_t end) {
+  AC_SHORT for (; at < end; at += 64) {
+    __builtin_prefetch(weights + at);
+    __builtin_prefetch(weights + next + at);
+  }
+}
+
+void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
+  (void)x2;
+  const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
+  const int64_t quads = (p->columns + 3) / 4, inputs = p->kernel_height * p->kernel_width * quads, rows = (p->rows + 3) / 4 * 4;
+  const ac_source source = ac_source_of(p, &view, quads, x, scratch);
+  int8_t *panel = scratch;
+  if (source.planes == scratch) {
+    ac_slack4(ac_pad4(p, &view, x, quads, s8_fill(p), scratch), s8_fill(p));
+    panel += ac_copy_bytes(&view, quads, 4);
+  }
+  int32_t *sums = (int32_t *)(panel + PANEL_BYTES), *begin = sums + rows * (PANEL_PIXELS + 4 * FEW), *later = begin + rows;
+  int32_t *offsets = later + rows;
+  ac_input_offsets(p, &source, quads, offsets);
+  for (int64_t pixel = 0, done = 0; pixel < outputs.positions; done = pixel) {
+    ac_panel_tile tiles[PANEL_TILES];
+    int64_t count = 0, bytes = 0;
+    /* As many tiles as there is room for. */
+    for (int64_t room = PANEL_PIXELS + FEW; pixel < outputs.positions; count++) {
+      const ac_tile tile = next_tile(outputs.positions, pixel);
+      if (tile.width > room) break;
+      room -= tile.width;
+      tiles[count].place = ac_place_of(p, &outputs, tile.at, tile.width);
+      bytes += tile.width < NARROW ? 16 * tile.width : 4 * tile.width;
+      pixel = tile.at + tile.width;
+    }
+    const int64_t most = PANEL_BYTES / bytes / 4 * 4, parts = (inputs + most - 1) / most;
+    const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
+    for (int64_t t = 0, at = 0; t < count; t++) {
+      const int64_t width = tiles[t].place.width, share = width < NARROW ? 16 * width : 4 * width;
+      tiles[t].inputs = panel + at * most_depth;
+      tiles[t].sums = sums + rows * (at / 4);
+      at += share;
+    }
+    for (int64_t first = 0; first < inputs; first += most_depth) {
+      const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
+      for (int64_t t = 0; t < count; t++) {
+        ac_cuts cuts;
+        ac_no_cuts(&cuts);
+        gather(p, &source, tiles + t, offsets, first, depth, &cuts);
+      }
+      if (done == 0 && first == 0) memcpy(begin, p->start, (size_t)rows * sizeof *begin);
+      const ac_vnni part = {p,     &outputs,   y, first == 0 && done != 0 ? begin : later, depth, QUAD_BYTES * inputs,
+                            first == 0, first + depth == inputs, low_code(p), high_code(p)};
+      for (int64_t row = 0; row < rows; row += 8) {
+        const int two = row + 4 < rows;
+        const int8_t *weights = (const int8_t *)p->weights + QUAD_BYTES * (row / 4 * inputs + first);
+        if (done == 0)
+          for (int64_t g = row; g < row + 8 && g < rows; g += 4) {
+            const i32x4 less = add_quads(flipped(weights + (g - row) / 4 * part.next_weights, 4 * depth));
+            const i32x4 before = AC_LOAD(i32x4, begin + g);
+            AC_STORE(i32x4, later + g, (first == 0 ? before : (i32x4){0}) - less);
+            AC_STORE(i32x4, begin + g, before - less);
+          }
+        /* While a tile is computed, its share of the weights that come next. */
+        const int8_t *const later_weights = row + 8 < rows ? weights + 2 * QUAD_BYTES * inputs
+                                                           : (const int8_t *)p->weights + QUAD_BYTES * (part.last ? 0 : first + depth);
+        const int64_t share = (QUAD_BYTES * depth / count + 63) / 64 * 64;
+        for (int64_t t = 0; t < count; t++) {
+          const ac_panel_tile *tile = tiles + t;
+          fetch_weights(later_weights, part.next_weights, t * share, (t + 1) * share);
+          if (tile->place.width == WIDE)
+            (two ? tile_wide_8 : tile_wide_4)(&part, row, weights, tile);
+          else if (tile->place.width == NARROW)
+            (two ? tile_narrow_8 : tile_narrow_4)(&part, row, weights, tile);
+          else
+            few_functions[two][tile->place.width - 1](&part, row, weights, tile);
+        }
+      }
+    }
+    if (done == 0) memset(later, 0, (size_t)rows * sizeof *later);
+  }
+}
