@@ -76,7 +76,10 @@ class Builder:
 
 
 def samples(network: Network, count: int = 5) -> torch.Tensor:
-    return torch.randn(count, *network.shapes[INPUT], generator=torch.Generator().manual_seed(99))
+    """Inputs for which no output of the first Layer of `case_candidate` is within 1e-4 of a step of where it is rounded: sums in
+    another order, as on another processor, would move it to the next code, and with it all that is computed from it.
+    """
+    return torch.randn(count, *network.shapes[INPUT], generator=torch.Generator().manual_seed(9))
 
 
 def make_candidate(network: Network, bits: Bits | Mapping[str, Bits]) -> Candidate:
