@@ -314,15 +314,25 @@ def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--write", action="store_true", help=f"write the numbers to results/benchmarks/{RESULT.name}")
-    parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS))
-    parser.add_argument("--seconds", type=float, default=8, help="of timing, for each network in each type")
+def options(description: str | None, result: Path, networks: Sequence[str]) -> argparse.Namespace:
+    """What the command line asks for: networks, seconds, whether to go on beside others, and whether to write.
+
+    Raises:
+        UserError: what would be written is not the whole result, or not of an idle machine.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write the numbers to results/benchmarks/{result.name}")
+    parser.add_argument("--networks", nargs="+", choices=tuple(networks), default=tuple(networks))
+    parser.add_argument("--seconds", type=float, default=8, help="of timing, for each comparison of all runtimes")
     parser.add_argument("--busy", action="store_true", help="go on although the machine is busy; such numbers are not written")
     arguments = parser.parse_args()
-    if arguments.write and (arguments.busy or len(arguments.networks) < len(NETWORKS)):
+    if arguments.write and (arguments.busy or len(arguments.networks) < len(networks)):
         raise UserError("--write needs all networks on an idle machine: leave the other options out")
+    return arguments
+
+
+def main() -> None:
+    arguments = options(__doc__, RESULT, tuple(NETWORKS))
     torch.set_num_threads(1)
     load, begin = idle.begin(arguments.busy), time.monotonic()
     rows = []

@@ -15,7 +15,6 @@ its agreement only tells how closely a network follows its fp32 self. Needs the 
 
 from __future__ import annotations
 
-import argparse
 import collections
 import datetime
 import importlib.metadata
@@ -166,14 +165,7 @@ def fastest(times: Mapping[str, list[list[float]]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write the numbers to results/benchmarks/{RESULT.name}")
-    parser.add_argument("--networks", nargs="+", choices=tuple(TASKS), default=tuple(TASKS))
-    parser.add_argument("--seconds", type=float, default=8, help="of timing, for each network")
-    parser.add_argument("--busy", action="store_true", help="go on although the machine is busy; such numbers are not written")
-    arguments = parser.parse_args()
-    if arguments.write and (arguments.busy or len(arguments.networks) < len(TASKS)):
-        raise UserError("--write needs all networks on an idle machine: leave the other options out")
+    arguments = peers.options(__doc__, RESULT, tuple(TASKS))
     console = Console()
     with pinned():
         idle.begin(arguments.busy)
