@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+#: By which class scores are divided before they are compared, where Plans are judged and where they are trained.
+TEMPERATURE = 4.0
+
 
 def is_distribution(output: Tensor) -> bool:
     """Whether outputs of shape (batch, ...) are taken as class scores: KL is the loss for these, else squared error."""

@@ -32,7 +32,7 @@ from ..files import replacing
 from ..spaces.network import Network, Op
 from ..spaces.option import BLOCKS
 from .candidate import Candidate
-from .distillation import attention_loss, feature_loss, response_loss
+from .distillation import TEMPERATURE, attention_loss, feature_loss, response_loss
 from .pruning import block_sums, spread_blocks, to_matrix, to_weight
 from .quantization import codes, to_half
 from .recovery import channel_axis
@@ -61,7 +61,7 @@ class Recipe:
     Attributes:
         weight_rate, small_rate: largest learning rate of weights, and of factors and biases, in the units of the Student.
         warm_up: share of the time in which the rates rise; they fall to zero along a cosine.
-        temperature: of the response loss; that of the loss by which Plans are chosen.
+        temperature: of the response loss; by default that at which Plans are judged.
         features, attention: weights of the mean feature loss, and of the mean attention loss, beside the response loss.
         seed: of the order of the inputs and of their augmentation.
     """
@@ -69,7 +69,7 @@ class Recipe:
     weight_rate: float = 3e-3
     small_rate: float = 3e-3
     warm_up: float = 0.05
-    temperature: float = 4.0
+    temperature: float = TEMPERATURE
     features: float = 1.0
     attention: float = 0.0
     seed: int = 0

@@ -7,13 +7,11 @@ from collections.abc import Callable
 
 import torch
 
-from ..compressors.distillation import is_distribution, response_loss
+from ..compressors.distillation import TEMPERATURE, is_distribution, response_loss
 from ..errors import UserError
 from ..tasks.task import Task, evaluation_data
 
 BATCH = 32
-#: By which class scores are divided before they are compared.
-TEMPERATURE = 4.0
 
 
 def loss_name(output: torch.Tensor) -> str:

@@ -22,6 +22,7 @@ import torch
 from . import __version__
 from .compressors.channel_order import order_channels
 from .compressors.database import LayerDatabase
+from .compressors.distillation import TEMPERATURE
 from .compressors.input_statistics import InputStatistics, collect, collect_activations
 from .compressors.quantization import Quantizer, choose_quantizer, load_quantizers, save_quantizers
 from .compressors.reconstruction import Method
@@ -29,7 +30,7 @@ from .errors import UserError
 from .evaluators.error_table import ErrorTable, measure_errors
 from .evaluators.evaluator import FIRST, PlanEvaluator, spread
 from .evaluators.latency import LatencyEvaluator
-from .evaluators.loss import TEMPERATURE, divergence, memory_format, outputs
+from .evaluators.loss import divergence, memory_format, outputs
 from .evaluators.recovery import Recovery
 from .evaluators.score import HOPELESS, Score
 from .files import write_json

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autocompress.compressors.distillation import attention_loss, feature_loss, response_loss
-from autocompress.evaluators.loss import TEMPERATURE, divergence
+from autocompress.compressors.distillation import TEMPERATURE, attention_loss, feature_loss, response_loss
+from autocompress.evaluators.loss import divergence
 
 
 def test_the_loss_of_plans_is_the_response_loss_at_its_temperature() -> None:
