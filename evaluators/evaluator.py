@@ -12,6 +12,7 @@ from ..compressors.candidate import Candidate
 from ..compressors.database import LayerDatabase
 from ..compressors.quantization import Quantizer
 from ..compressors.recovery import Moments, StatisticsCorrection, dense_moments, fold
+from ..memory import bound_freed_memory
 from ..spaces.groups import Group
 from ..spaces.layers import find_layers
 from ..spaces.network import INPUT, Network
@@ -109,6 +110,7 @@ class PlanEvaluator:
         if known is None or (not known.whole and (rival is None or not rival.beats(known.first))):
             with torch.inference_mode():
                 self._scores[plan] = self._computed(plan, rival)
+            bound_freed_memory()
         return self._scores[plan]
 
     def remember(self, scores: Mapping[Plan, Score]) -> None:
@@ -166,7 +168,7 @@ class PlanEvaluator:
         """Moments of the dense network, of the output channels that remain under a Plan."""
         rows = self.rows(plan)
         return {
-            name: Moments(_subset(value.mean, rows.get(name)), _subset(value.variance, rows.get(name)))
+            name: Moments(value.mean[:, rows[name]], value.variance[:, rows[name]]) if name in rows else value
             for name, value in moments.items()
         }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ..compressors.candidate import Candidate
 from ..compressors.recovery import StatisticsCorrection, dense_moments, fold
+from ..memory import bound_freed_memory
 from ..spaces.plan import Plan
 from .evaluator import PlanEvaluator
 from .loss import memory_format
@@ -33,5 +36,7 @@ class Recovery:
             if plan not in self._corrections:
                 correction = StatisticsCorrection(self._evaluator.kept_moments(self._moments, plan))
                 candidate.run(self._inputs, correction)
-                self._corrections[plan] = correction
+                # What it has found is small; the moments it was to restore are not.
+                self._corrections[plan] = replace(correction, dense={})
+                bound_freed_memory()
             return fold(candidate, self._corrections[plan])

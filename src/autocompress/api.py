@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import gc
 import json
@@ -55,6 +54,7 @@ from .search.study import (
     run_trials,
 )
 from .samples import BATCH, CORRECTING, HELD_OUT, calibration_inputs, inputs_for, split_calibration, split_samples, split_scoring
+from .memory import keep_freed_memory
 from .settings import Budget, SearchSettings
 from .spaces.capture import capture
 from .spaces.groups import find_groups
@@ -168,24 +168,6 @@ class Search:
         """Whether a trial is within the budgets, its time as it was measured, if it was."""
         measured = {} if self.attached is None else self.attached.measured_ms
         return replace(trial, ms=measured.get(trial.plan, trial.ms)).within(self.budget_ms, self.problem.max_bytes)
-
-
-def keep_freed_memory() -> None:
-    """Tell the C library to keep big buffers for the next op instead of returning them to the system.
-
-    Without it every op of a network pays page faults for its output, about half of the time on a CPU. Only glibc has the knob.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        trim_threshold, mmap_threshold = -1, -3
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 1 << 30)
-
-
-def return_freed_memory() -> None:
-    """Give back what `keep_freed_memory` keeps, before work with buffers of another size."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

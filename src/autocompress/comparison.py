@@ -16,7 +16,6 @@ from .api import (
     begin_study,
     feasible_budget,
     line_of_study,
-    keep_freed_memory,
     measured_problem,
     prepare_profile,
     profile,
@@ -28,6 +27,7 @@ from .compressors.reconstruction import Method
 from .errors import UserError
 from .evaluators.loss import loss_name, metric_name
 from .files import write_json
+from .memory import keep_freed_memory
 from .kernels.targets import Target
 from .outcome import EvaluationJudge, Judged, finalists
 from .progress import Phases, Update

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .api import Prepared, Search, provenance, return_freed_memory
+from .api import Prepared, Search, provenance
 from .compressors.candidate import Candidate
 from .deployment.onnx import to_onnx
 from .deployment.program import program
 from .deployment.weights import save_weights
 from .errors import UserError
+from .memory import return_freed_memory
 from .evaluators.latency import describe
 from .evaluators.loss import divergence, loss_name, memory_format, metric, metric_name, outputs
 from .finetuning import finetune_plan
