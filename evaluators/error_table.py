@@ -3,6 +3,9 @@
 Within one Layer the reconstruction error orders all Options; between Layers it says nothing. So the loss is measured with
 one Layer swapped at a time, for a few Options of each Layer (the anchors), and carried to its other Options along their
 reconstruction errors: straight lines in logarithmic scales.
+
+What int8 costs each Layer is measured the other way round, one Layer rounded in a network that is not: beside the noise of all
+the others its own would not be seen.
 """
 
 from __future__ import annotations
@@ -101,8 +104,11 @@ def measure_errors(
                 together = {s.op: Option("channel", option.sparsity, base_plan[s.op].bits) for s in group.producers}
                 swaps[layer.name, option] = base_plan.replace(together)
 
+    finest_plan = finest(space)
+    rounded = [name for name, option in base_plan.items() if option != finest_plan[name]]
     measured = _load(store, fingerprint)
     plans = {"base": base_plan} | {f"{layer}: {option}": plan for (layer, option), plan in swaps.items()}
+    plans |= {f"{layer} alone": finest_plan.replace({layer: base_plan[layer]}) for layer in rounded}
     for done, (name, plan) in enumerate(plans.items()):
         progress(done, len(plans), name)
         if name not in measured:
@@ -111,7 +117,9 @@ def measure_errors(
     progress(len(plans), len(plans), "done")
 
     added = {key: max(measured[f"{key[0]}: {key[1]}"] - measured["base"], FLOOR) for key in swaps}
-    quantized = measured["base"] / max(1, len(space.layers))
+    alone = {layer: max(measured[f"{layer} alone"], FLOOR) for layer in rounded}
+    # A tensor between two Layers is rounded for each of them, so that all alone are more than all together.
+    together_over_alone = measured["base"] / math.fsum(alone.values()) if alone else 0.0
     errors: dict[str, dict[Option, float]] = {}
     for layer in space.layers:
         points = [(option, value) for (name, option), value in added.items() if name == layer.name]
@@ -120,7 +128,7 @@ def measure_errors(
         shared = _curve([(group_errors(led, o.sparsity), v) for o, v in points if o.structure == "channel"]) if led else None
         errors[layer.name] = {}
         for option in space.options[layer.name]:
-            rounding = quantized * {32: 0.0, 16: 0.01}.get(option.bits, 1.0)
+            rounding = together_over_alone * alone.get(layer.name, 0.0) * {32: 0.0, 16: 0.01}.get(option.bits, 1.0)
             if option.structure == "channel":
                 extra = shared(group_errors(led, option.sparsity)) if led and shared else 0.0
             elif option.structure == "dense" and option.bits >= 8:
@@ -141,6 +149,12 @@ def base(space: Space) -> Plan:
         for layer in space.layers
     }
     return Plan.of(dense)
+
+
+def finest(space: Space) -> Plan:
+    """The dense Plan at the most bits that each Layer offers."""
+    offered = {layer.name: [o for o in space.options[layer.name] if o.structure == "dense"] for layer in space.layers}
+    return Plan.of({name: max(options, key=lambda option: option.bits) for name, options in offered.items()})
 
 
 def _anchors(options: Sequence[Option], errors: Sequence[float]) -> list[Option]:

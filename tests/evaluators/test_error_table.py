@@ -93,6 +93,24 @@ def test_the_table_covers_the_space_and_rises_with_reconstruction_error(space: S
     assert table.predict(plan) == pytest.approx(table.base, rel=1e-6)
 
 
+def test_what_int8_costs_each_layer_is_measured_without_the_noise_of_the_others(space: Space, tmp_path: Path) -> None:
+    weights = {layer.name: 0.001 * (place + 1) ** 2 for place, layer in enumerate(space.layers)}
+
+    def loss(plan: Plan) -> float:
+        rounded = [layer for layer, option in plan.items() if option.bits <= 8]
+        # Layers together cost less than the sum, and each has its own noise beside others.
+        noise = 0.3 * weights[rounded[-1]] if len(rounded) > 1 else 0.0
+        return 0.7 * sum(weights[layer] for layer in rounded) + noise + sum(o.sparsity for o in plan.values())
+
+    table = measure_errors(
+        space, reconstruction, group_error, loss, tmp_path / "losses.json", "one", lambda done, total, what: None
+    )
+    costs = {name: errors[Option("dense", 0.0, 8)] for name, errors in table.errors.items()}
+    total = sum(weights.values())
+    assert costs == pytest.approx({name: table.base * weight / total for name, weight in weights.items()})
+    assert all(errors[Option("dense", 0.0, 32)] == 0 for errors in table.errors.values())
+
+
 def test_only_the_first_producer_carries_the_error_of_its_group(space: Space, tmp_path: Path) -> None:
     table = measure(space, tmp_path / "losses.json", Losses())
     followers = [(group.producers[0].op, span.op) for group in space.groups for span in group.producers[1:]]
