@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from ..spaces.groups import Group
 from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
+from .precisions import refinements
 from .relaxation import ERROR, SIZE, TIME, Flat, Layout, relaxed
 from .solver import Block, Branch, Floats, Front, Solution, least_error, solve_within
 
@@ -33,6 +35,8 @@ ROUNDS = 6
 ROUNDS_NEAR = 3
 #: Steps of time in which the solver counts.
 STEPS = 2000
+#: How much slower than the budget, or than the base Plan, a dense Plan may be around which a solution is sought.
+START_ABOVE = 1.1
 #: Assignments of data types to Layers whose conversions are kept.
 COSTS = 1000
 #: Numbers of channels kept around a Block whose times and sizes are kept.
@@ -202,17 +206,19 @@ class Problem:
         steps: int = STEPS,
         max_bytes: float | None = None,
     ) -> Proposal | None:
-        """The Plan of least expected loss within a budget, or None when none was found.
+        """The Plan of least expected loss within a budget that was found, or None when none was.
 
         Args:
             budget_ms: infinity where the size alone is limited.
             coefficients: factors on the rows of the error table, by Layer.
-            start: reference of the first linearisation; the dense base Plan by default.
+            start: reference of the first linearisation; by default each of `starts`.
             steps: resolution of the solver.
             max_bytes: a limit of size in the place of the problem's own; infinity for none.
         """
         limits = Limits(budget_ms, self._limit(max_bytes))
-        found = self._solve(limits, coefficients, start or self.base, steps)
+        starts = self.starts(budget_ms) if start is None else [start]
+        solutions = [self._solve(limits, coefficients, one, steps) for one in starts]
+        found = min((one for one in solutions if one is not None), key=lambda one: one.expected, default=None)
         if found is None:
             # Steps of conversions and couplings can hide a narrow way; from an extreme Plan it is seen, or is that Plan itself.
             plan = self.refuge(budget_ms) if max_bytes is None else self.fastest().plan
@@ -221,6 +227,15 @@ class Problem:
                     plan, self.latency.ms(plan), self.expected(plan, coefficients)
                 )
         return found
+
+    def starts(self, budget_ms: float) -> list[Plan]:
+        """Dense Plans around which solutions for a budget are sought: the base Plan first, then those with more and more bits."""
+        limit = START_ABOVE * max(budget_ms, self.latency.ms(self.base))
+        return [plan for plan, ms in self._refinements if ms <= limit or plan == self.base]
+
+    @cached_property
+    def _refinements(self) -> list[tuple[Plan, float]]:
+        return refinements(self.space, self.base, self.errors, self.latency.ms)
 
     def near(
         self,

@@ -21,8 +21,10 @@ from .problem import Limits, Problem
 from .proposing import Finished, ProposingSampler
 from .settling import Settling
 
-#: Share of solutions that are sought from the dense Plan, as if nothing had been found; the others from the best Plan.
+#: Share of solutions that are sought from a dense Plan, as if nothing had been found; the others from the best Plan.
 AFRESH = 0.5
+#: and of those the share from the base Plan; the others are from any of `Problem.starts`.
+BASE = 0.5
 #: Share of trials at a smaller budget, and the smallest one as a share of the budget.
 BELOW_BUDGET, SMALLEST_BUDGET = 0.05, 0.6
 #: Best Plans from which swaps start, and swaps that are thought of before the most promising one is taken.
@@ -130,11 +132,15 @@ class PlanSampler(ProposingSampler):
         rng: np.random.Generator,
     ) -> Plan | None:
         """The solution under these coefficients. From the best Plan within the budget little changes, and where couplings are
-        strong the dense Plan leads elsewhere: each finds what the other does not.
+        strong dense Plans lead elsewhere: each finds what the other does not.
         """
         fitting = [(loss, index) for index, (plan, loss) in enumerate(history) if self._settling.fits(plan, budget)]
         afresh = not fitting or rng.random() < AFRESH
-        start = self._problem.base if afresh else history[min(fitting)[1]][0]
+        if afresh:
+            starts = self._problem.starts(budget.ms)
+            start = starts[0 if rng.random() < BASE else int(rng.integers(len(starts)))]
+        else:
+            start = history[min(fitting)[1]][0]
         near = self._problem.near(budget.ms, coefficients, start, max_bytes=budget.size)
         return self._settling.settle(near, coefficients, budget, rng)
 

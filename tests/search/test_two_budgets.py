@@ -195,7 +195,7 @@ def test_suggestions_work() -> None:
 def limits(tiny_problem: Problem) -> tuple[float, int]:
     """Milliseconds and bytes that both bind: the plain solution for the latency is larger."""
     budget = 0.5 * tiny_problem.latency.ms(tiny_problem.base) + 0.5 * tiny_problem.fastest().ms
-    free = tiny_problem.solve(budget)
+    free = tiny_problem.solve(budget, start=tiny_problem.base)
     assert free is not None
     return budget, int(0.8 * tiny_problem.sizes.bytes(free.plan))
 
@@ -285,7 +285,7 @@ def test_proposals_use_both_budgets(tiny_problem: Problem, limits: tuple[float, 
         history.append((plan, loss(plan)))
     assert len({plan for plan, _ in history}) == len(history)
     best = min(history, key=lambda one: one[1])[0]
-    plain = problem.solve(ms)
+    plain = problem.solve(ms, start=problem.base)
     assert plain is not None and problem.expected(best) <= 1.05 * plain.expected
     assert problem.sizes.bytes(best) > 0.85 * most
 
