@@ -19,6 +19,28 @@ AC_DEFINE_SCALED(8)
 AC_DEFINE_SCALED(16)
 #endif
 
+/* codes_<lanes>: the 4 codes at every position, of reals between low and high once they are rounded; those are less the zero point. */
+#define AC_DEFINE_CODES(lanes)                                                                                     \
+  static inline AC_JOIN(i32x, lanes)                                                                               \
+      AC_JOIN(codes_, lanes)(const AC_JOIN(f32x, lanes) *r, float low, float high, int32_t zero) {                 \
+    AC_JOIN(i32x, lanes) q[4];                                                                                     \
+    for (int i = 0; i < 4; i++) q[i] = AC_JOIN(round_f32x, lanes)(r[i], low, high);                                \
+    return AC_JOIN(quads_i32x, lanes)(q, zero);                                                                    \
+  }
+
+AC_DEFINE_CODES(4)
+#if AC_S8_LANES == 8
+AC_DEFINE_CODES(8)
+#endif
+#if AC_VNNI
+/* What is too low is so as a code, too: one comparison instead of four. */
+static inline i32x16 codes_16(const f32x16 *r, float low, float high, int32_t zero) {
+  i32x16 q[4];
+  for (int i = 0; i < 4; i++) q[i] = nearest_f32x16(smaller_f32x16(AC_SPLAT(f32x16, high), r[i]));
+  return limited_quads_i32x16(q, zero, (int32_t)low + zero);
+}
+#endif
+
 #define SCALED(lanes) AC_JOIN(scaled_, lanes)
 #define QUADS(lanes) AC_JOIN(quads_i32x, lanes)
 
@@ -39,9 +61,12 @@ static inline void store_pixel(const ac_problem *p, int64_t row, i32x4 sum, cons
 /* What 128 more in every input adds to the sum of every lane, of so many quads of weights. */
 static inline i32x16 flipped(const int8_t *weights, int64_t quads) {
   const i32x16 most = flip_i32x16((i32x16){0});
-  i32x16 sum = {0};
-  for (; quads >= 16; quads -= 16, weights += 64) sum = dot4u_i32x16(sum, most, AC_LOAD(i32x16, weights));
-  return quads == 0 ? sum : dot4u_i32x16(sum, most, some_quads_i32x16(weights, quads));
+  i32x16 sum[4] = {{0}}; /* independent ones hide the latency of the dot product */
+  for (; quads >= 64; quads -= 64, weights += 256)
+    AC_UNROLL for (int i = 0; i < 4; i++) sum[i] = dot4u_i32x16(sum[i], most, AC_LOAD(i32x16, weights + 64 * i));
+  for (; quads >= 16; quads -= 16, weights += 64) sum[0] = dot4u_i32x16(sum[0], most, AC_LOAD(i32x16, weights));
+  if (quads != 0) sum[1] = dot4u_i32x16(sum[1], most, some_quads_i32x16(weights, quads));
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* Lanes 4 apart together: the 4 rows of a vector of 4 quads of each. */

@@ -16,7 +16,8 @@
 #define PANEL_PIXELS 64
 #define PANEL_TILES 4        /* at most: two wide or narrow ones and those of up to FEW */
 #define PANEL_BYTES (24 << 10) /* so that a panel stays in L1 beside weights and sums */
-#define STAGED 16            /* rows that are gathered before they are flipped */
+#define STAGED 16            /* rows that are gathered before they are spread */
+#define ALIAS_BYTES 2048     /* planes a multiple of it apart would share few sets of a cache */
 #define QUAD_BYTES 16        /* of the weights of 4 rows */
 
 /* What the tiles of a part of the inputs share. */
@@ -34,7 +35,8 @@ typedef struct {
 /* A tile of a panel: its inputs of this part, and its sums between parts. */
 typedef struct {
   ac_place place;
-  int8_t *inputs;
+  const int8_t *inputs;
+  int64_t step; /* from those of a quad to those of the next; of a few pixels they are spread */
   int32_t *sums;
 } ac_panel_tile;
 
@@ -109,44 +111,62 @@ static ac_tile next_tile(int64_t pixels, int64_t pixel) {
   return (ac_tile){left < width ? pixels - width : pixel, width};
 }
 
-/* Rows of a panel, flipped; of a few pixels every quad four times, 4 quads of each pixel after the other. What an incomplete last vector
- * holds beside them is multiplied by 0. */
-static void flip_rows(int8_t *to, int64_t at, int64_t width, int64_t row, const uint32_t *from) {
-  if (width >= NARROW) {
-    for (int64_t v = 0; v < width; v += 16)
-      AC_STORE(i32x16, to + 4 * (at * width + v), flip_i32x16(AC_LOAD(i32x16, from + row * width + v)));
-    return;
-  }
-  to += 64 * (at / 4) * width + 16 * (at % 4);
-  for (int64_t v = 0; v < width; v++)
-    AC_STORE(i32x4, to + 64 * v, flip_i32x4(AC_SPLAT(i32x4, (int32_t)from[row * width + v])));
+/* Of a tile of a panel, for every quad. */
+static inline int64_t panel_bytes(int64_t width) { return width < NARROW ? 16 * width : 4 * width; }
+
+/* Rows of a panel as they are; `whole` where each lies in one run. */
+static inline void gather_rows(int8_t *panel, const ac_source *source, const uint32_t *from, const int32_t *at, int64_t rows, int64_t width,
+                               uint32_t fill, const ac_cut *cut) {
+  uint32_t *to = (uint32_t *)panel;
+  if (cut->whole)
+    for (int64_t i = 0; i < rows; i++, to += width)
+      for (int64_t v = 0; v < width; v += 16) AC_STORE(i32x16, to + v, AC_LOAD(i32x16, from + at[i] + v));
+  else if (cut->eights != 0)
+    ac_gather_eights4(to, from, at, rows, width, fill, cut, source->planes, source->pixels);
+  else if (width == WIDE && source->flat != 0)
+    ac_gather_masked4(to, from, at, rows, WIDE, fill, cut, source->planes, source->flat);
+  else
+    ac_gather_rows4(to, from, at, rows, width, fill, cut);
 }
 
-/* The quads first to first + depth of a tile. */
-static void gather(const ac_problem *p, const ac_source *source, const ac_panel_tile *tile, const int32_t *offsets, int64_t first,
-                   int64_t depth, ac_cuts *cuts) {
+/* Rows from `row` on of a panel of a few pixels, flipped: every quad four times, 4 quads of each pixel after the other. What an incomplete
+ * last vector holds beside them is multiplied by 0. */
+static inline void spread_rows(int8_t *panel, int64_t row, const uint32_t *from, const int32_t *at, int64_t rows, int64_t width,
+                               uint32_t fill, const ac_cut *cut) {
+  uint32_t staged[STAGED * FEW];
+  for (int64_t i = 0, some; i < rows; i += some, row += some) {
+    some = rows - i < STAGED ? rows - i : STAGED;
+    if (!cut->whole) ac_gather_rows4(staged, from, at + i, some, width, fill, cut);
+    for (int64_t k = 0; k < some; k++) {
+      const uint32_t *quads = cut->whole ? from + at[i + k] : staged + k * width;
+      int8_t *to = panel + 64 * ((row + k) / 4) * width + 16 * ((row + k) % 4);
+      for (int64_t v = 0; v < width; v++) AC_STORE(i32x4, to + 64 * v, flip_i32x4(AC_SPLAT(i32x4, (int32_t)quads[v])));
+    }
+  }
+}
+
+/* The quads first to first + depth of a tile: where they lie, or gathered into the panel. */
+static void gather(const ac_problem *p, const ac_source *source, ac_panel_tile *tile, const int32_t *offsets, int64_t first,
+                   int64_t depth, int8_t *panel) {
   const int64_t quads = (p->columns + 3) / 4, width = tile->place.width;
   const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, &tile->place), fill = s8_fill(p);
-  uint32_t staged[STAGED * WIDE];
+  ac_cuts cuts;
+  ac_no_cuts(&cuts);
+  tile->inputs = panel;
+  tile->step = 4 * width;
   for (int64_t n = 0, rows; n < depth; n += rows) {
     /* In place, tiles are cut in another way at every position of the window. */
     const int64_t window = (first + n) / quads, left = source->in_place ? (window + 1) * quads - first - n : depth;
     rows = left < depth - n ? left : depth - n;
-    const ac_cut *cut = ac_cut_at(p, source, &tile->place, window, cuts);
-    for (int64_t i = n, some; i < n + rows; i += some) {
-      some = n + rows - i < STAGED ? n + rows - i : STAGED;
-      const int32_t *at = offsets + first + i;
-      if (cut->whole) {
-        for (int64_t k = 0; k < some; k++) flip_rows(tile->inputs, i + k, width, 0, from + at[k]);
-        continue;
-      }
-      if (cut->eights != 0)
-        ac_gather_eights4(staged, from, at, some, width, fill, cut, planes, source->pixels);
-      else if (width == WIDE && source->flat != 0)
-        ac_gather_masked4(staged, from, at, some, WIDE, fill, cut, planes, source->flat);
-      else
-        ac_gather_rows4(staged, from, at, some, width, fill, cut);
-      for (int64_t k = 0; k < some; k++) flip_rows(tile->inputs, i + k, width, k, staged);
+    const ac_cut *cut = ac_cut_at(p, source, &tile->place, window, &cuts);
+    const int32_t *at = offsets + first + n;
+    if (width < NARROW) {
+      spread_rows(panel, n, from, at, rows, width, fill, cut);
+    } else if (cut->whole && p->kernel_height * p->kernel_width == 1 && 4 * source->plane % ALIAS_BYTES != 0) {
+      tile->inputs = (const int8_t *)(from + at[0]);
+      tile->step = 4 * source->plane;
+    } else {
+      gather_rows(panel + 4 * width * n, source, from, at, rows, width, fill, cut);
     }
   }
 }
@@ -181,23 +201,20 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
       if (tile.width > room) break;
       room -= tile.width;
       tiles[count].place = ac_place_of(p, &outputs, tile.at, tile.width);
-      bytes += tile.width < NARROW ? 16 * tile.width : 4 * tile.width;
+      bytes += panel_bytes(tile.width);
       pixel = tile.at + tile.width;
     }
     const int64_t most = PANEL_BYTES / bytes / 4 * 4, parts = (inputs + most - 1) / most;
     const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
     for (int64_t t = 0, at = 0; t < count; t++) {
-      const int64_t width = tiles[t].place.width, share = width < NARROW ? 16 * width : 4 * width;
-      tiles[t].inputs = panel + at * most_depth;
       tiles[t].sums = sums + rows * (at / 4);
-      at += share;
+      at += panel_bytes(tiles[t].place.width);
     }
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
-      for (int64_t t = 0; t < count; t++) {
-        ac_cuts cuts;
-        ac_no_cuts(&cuts);
-        gather(p, &source, tiles + t, offsets, first, depth, &cuts);
+      for (int64_t t = 0, at = 0; t < count; t++) {
+        gather(p, &source, tiles + t, offsets, first, depth, panel + at * most_depth);
+        at += panel_bytes(tiles[t].place.width);
       }
       if (done == 0 && first == 0) memcpy(begin, p->start, (size_t)rows * sizeof *begin);
       const ac_vnni part = {p,     &outputs,   y, first == 0 && done != 0 ? begin : later, depth, QUAD_BYTES * inputs,

@@ -29,11 +29,11 @@ static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *vi
   if (place->whole && !bends(p) && !p->y_real) {
     int8_t *to = (int8_t *)y + row * p->y_plane + 4 * place->pixel;
     const int32_t zero = (int32_t)p->y_zero_point;
-    VECTOR q[VECTORS][4]; /* all of them before the first store, which might change scales for all the compiler knows */
+    AC_JOIN(f32x, LANES) r[VECTORS][4]; /* all of them before the first store, which might change scales for all the compiler knows */
     AC_UNROLL for (int i = 0; i < 4; i++)
-      AC_UNROLL for (int v = 0; v < VECTORS; v++)
-        q[v][i] = AC_JOIN(round_f32x, LANES)(SCALED(LANES)(p, row + i, sum[i][v]), low, high);
-    AC_UNROLL for (int v = 0; v < VECTORS; v++) AC_STORE(VECTOR, to + 4 * LANES * v, QUADS(LANES)(q[v], zero));
+      AC_UNROLL for (int v = 0; v < VECTORS; v++) r[v][i] = SCALED(LANES)(p, row + i, sum[i][v]);
+    AC_UNROLL for (int v = 0; v < VECTORS; v++)
+      AC_STORE(VECTOR, to + 4 * LANES * v, AC_JOIN(codes_, LANES)(r[v], low, high, zero));
   } else {
     VECTOR done[4][VECTORS]; /* a copy, so that the sums themselves may stay in registers */
     memcpy(done, sum, sizeof done);

@@ -408,13 +408,16 @@ static inline i32x8 quads_i32x8(const i32x8 *q, int32_t zero) {
 #endif
 
 #if AC_VNNI
-static inline i32x16 quads_i32x16(const i32x16 *q, int32_t zero) {
+/* Those that are below `least` become it, and what is too small for an int8. */
+static inline i32x16 limited_quads_i32x16(const i32x16 *q, int32_t zero, int32_t least) {
   const __m512i z = _mm512_set1_epi16((int16_t)zero);
-  const __m512i low = _mm512_add_epi16(_mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]), z);
-  const __m512i high = _mm512_add_epi16(_mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]), z);
+  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]), z);
+  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]), z);
+  const __m512i codes = _mm512_max_epi8(_mm512_packs_epi16(low, high), _mm512_set1_epi8((int8_t)least));
   const __m512i turn = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  return (i32x16)_mm512_shuffle_epi8(_mm512_packs_epi16(low, high), turn);
+  return (i32x16)_mm512_shuffle_epi8(codes, turn);
 }
+static inline i32x16 quads_i32x16(const i32x16 *q, int32_t zero) { return limited_quads_i32x16(q, zero, -128); }
 #endif
 
 #endif
