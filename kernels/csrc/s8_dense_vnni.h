@@ -51,9 +51,10 @@ typedef struct {
 #include "s8_dense_vnni_tile.h"
 
 /* 4 * groups rows of a few pixels. */
-static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, const int pixels, const int groups, int64_t row,
-                                                           const int8_t *weights, const ac_panel_tile *tile) {
-  i32x16 sum[2][FEW], *own = (i32x16 *)(tile->sums + row * 4 * pixels);
+static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, const int pixels, const int groups, const int alone,
+                                                           int64_t row, const int8_t *weights, const ac_panel_tile *tile) {
+  i32x16 sum[2][FEW], less[2] = {{0}}, *own = (i32x16 *)(tile->sums + row * 4 * pixels);
+  const i32x16 most = flip_i32x16((i32x16){0});
   AC_UNROLL for (int g = 0; g < groups; g++) {
     const i32x4 begin = AC_LOAD(i32x4, part->begin + row + 4 * g), zero = {0};
     const i32x16 spread = __builtin_shufflevector(begin, zero, 0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4);
@@ -64,16 +65,22 @@ static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, 
   for (; left >= 4; left -= 4, weights += 4 * QUAD_BYTES, from += 64 * pixels)
     AC_UNROLL for (int g = 0; g < groups; g++) {
       const i32x16 weight = AC_LOAD(i32x16, weights + g * part->next_weights);
+      if (alone) {
+        AC_FETCH_L2(weights + (g + groups) * part->next_weights);
+        less[g] = dot4u_i32x16(less[g], most, weight);
+      }
       AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = dot4u_i32x16(sum[g][v], AC_LOAD(i32x16, from + 64 * v), weight);
     }
   if (left != 0)
     AC_UNROLL for (int g = 0; g < groups; g++) {
       const i32x16 weight = some_quads_i32x16(weights + g * part->next_weights, 4 * left);
+      if (alone) less[g] = dot4u_i32x16(less[g], most, weight);
       AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = dot4u_i32x16(sum[g][v], AC_LOAD(i32x16, from + 64 * v), weight);
     }
   ac_place place = tile->place;
   AC_UNROLL for (int v = 0; v < pixels; v++, place.pixel++)
     AC_UNROLL for (int g = 0; g < groups; g++) {
+      sum[g][v] -= less[g];
       if (part->last)
         store_pixel(part->p, row + 4 * g, add_quads(sum[g][v]), &place, part->y);
       else
@@ -85,10 +92,10 @@ typedef void few_function(const ac_vnni *part, int64_t row, const int8_t *weight
 
 #define DEFINE_FEW(pixels)                                                                                                 \
   static void few_##pixels##_1(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {       \
-    few_tile(part, pixels, 1, row, weights, tile);                                                                         \
+    few_tile(part, pixels, 1, 0, row, weights, tile);                                                                        \
   }                                                                                                                        \
   static void few_##pixels##_2(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {       \
-    few_tile(part, pixels, 2, row, weights, tile);                                                                         \
+    few_tile(part, pixels, 2, 0, row, weights, tile);                                                                        \
   }
 DEFINE_FEW(1)
 DEFINE_FEW(2)
@@ -103,6 +110,13 @@ static few_function *const few_functions[2][FEW] = {
     {few_1_1, few_2_1, few_3_1, few_4_1, few_5_1, few_6_1, few_7_1, few_8_1},
     {few_1_2, few_2_2, few_3_2, few_4_2, few_5_2, few_6_2, few_7_2, few_8_2},
 };
+
+static void alone_1(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {
+  few_tile(part, 1, 1, 1, row, weights, tile);
+}
+static void alone_2(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {
+  few_tile(part, 1, 2, 1, row, weights, tile);
+}
 
 /* The next tile at `pixel`; one of 16 or 32 begins early rather than being narrow. */
 static ac_tile next_tile(int64_t pixels, int64_t pixel) {
@@ -171,11 +185,12 @@ static void gather(const ac_problem *p, const ac_source *source, ac_panel_tile *
   }
 }
 
-/* Bytes `at` to `end` of the weights of two groups of 4 rows come into L1, `next` bytes apart. */
-static inline void fetch_weights(const int8_t *weights, int64_t next, int64_t at, int64_t end) {
-  AC_SHORT for (; at < end; at += 64) {
-    __builtin_prefetch(weights + at);
-    __builtin_prefetch(weights + next + at);
+/* Where the outputs of 8 rows of a tile will be comes into L1: planes of y are too far apart for the processor to do so. */
+static inline void fetch_outputs(const ac_problem *p, const void *y, const ac_place *place, int64_t row) {
+  if (p->y_real) return;
+  for (int64_t i = row; i < row + 8 && i < p->rows; i += 4) {
+    const int8_t *to = (const int8_t *)y + i * p->y_plane + 4 * place->pixel;
+    AC_SHORT for (int64_t at = 0; at < 4 * place->width; at += 64) __builtin_prefetch(to + at, 1);
   }
 }
 
@@ -192,6 +207,8 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
   int32_t *sums = (int32_t *)(panel + PANEL_BYTES), *begin = sums + rows * (PANEL_PIXELS + 4 * FEW), *later = begin + rows;
   int32_t *offsets = later + rows;
   ac_input_offsets(p, &source, quads, offsets);
+  const int64_t alone = outputs.positions == 1;
+  if (alone) memset(later, 0, (size_t)rows * sizeof *later);
   for (int64_t pixel = 0, done = 0; pixel < outputs.positions; done = pixel) {
     ac_panel_tile tiles[PANEL_TILES];
     int64_t count = 0, bytes = 0;
@@ -216,12 +233,18 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
         gather(p, &source, tiles + t, offsets, first, depth, panel + at * most_depth);
         at += panel_bytes(tiles[t].place.width);
       }
+      if (first + depth == inputs)
+        for (int64_t t = 0; t < count; t++) fetch_outputs(p, y, &tiles[t].place, 0);
       if (done == 0 && first == 0) memcpy(begin, p->start, (size_t)rows * sizeof *begin);
-      const ac_vnni part = {p,     &outputs,   y, first == 0 && done != 0 ? begin : later, depth, QUAD_BYTES * inputs,
+      const ac_vnni part = {p,     &outputs,   y, first != 0 ? later : alone ? p->start : done != 0 ? begin : later, depth, QUAD_BYTES * inputs,
                             first == 0, first + depth == inputs, low_code(p), high_code(p)};
       for (int64_t row = 0; row < rows; row += 8) {
         const int two = row + 4 < rows;
         const int8_t *weights = (const int8_t *)p->weights + QUAD_BYTES * (row / 4 * inputs + first);
+        if (alone) {
+          (two ? alone_2 : alone_1)(&part, row, weights, tiles);
+          continue;
+        }
         if (done == 0)
           for (int64_t g = row; g < row + 8 && g < rows; g += 4) {
             const i32x4 less = add_quads(flipped(weights + (g - row) / 4 * part.next_weights, 4 * depth));
@@ -229,13 +252,16 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
             AC_STORE(i32x4, later + g, (first == 0 ? before : (i32x4){0}) - less);
             AC_STORE(i32x4, begin + g, before - less);
           }
-        /* While a tile is computed, its share of the weights that come next. */
-        const int8_t *const later_weights = row + 8 < rows ? weights + 2 * QUAD_BYTES * inputs
-                                                           : (const int8_t *)p->weights + QUAD_BYTES * (part.last ? 0 : first + depth);
+        /* While a tile is computed, its share of the weights that come next; the first time those after them leave memory. */
+        const int8_t *const behind = (const int8_t *)p->weights + QUAD_BYTES * (part.last ? 0 : first + depth);
+        const int8_t *const soon = row + 8 < rows ? weights + 2 * part.next_weights : behind;
+        const int8_t *const later_on = row + 16 < rows ? weights + 4 * part.next_weights : behind;
         const int64_t share = (QUAD_BYTES * depth / count + 63) / 64 * 64;
         for (int64_t t = 0; t < count; t++) {
           const ac_panel_tile *tile = tiles + t;
-          fetch_weights(later_weights, part.next_weights, t * share, (t + 1) * share);
+          if (part.last) fetch_outputs(p, y, &tile->place, row + 8);
+          ac_fetch_weights(soon, part.next_weights, t * share, (t + 1) * share);
+          if (done == 0) ac_fetch_weights_l2(later_on, part.next_weights, t * share, (t + 1) * share);
           if (tile->place.width == WIDE)
             (two ? tile_wide_8 : tile_wide_4)(&part, row, weights, tile);
           else if (tile->place.width == NARROW)
