@@ -1,21 +1,26 @@
 /* Included by s8_dense.c where AC_VNNI is set: dense for AVX-512 with VNNI, windows or not.
  *
- * Inputs are gathered, and flipped on the way, once for all rows. There are two kinds of tiles. Of 32 or 16 pixels the lanes are
- * pixels, and 8 output channels share each vector of inputs: 16 sums, for which 2 vectors and 8 weights are loaded. Where up to FEW pixels
- * are left over (the 49th of 7 x 7; a linear layer) the lanes are 4 rows x 4 quads, as weights lie in memory: no lane is wasted, but the 4
- * quads must be added at the end. A panel has up to PANEL_PIXELS pixels in tiles of both kinds, so that weights are read once for them.
+ * There are two kinds of tiles. Of 48, 32 or 16 pixels the lanes are pixels, and 8 output channels share each vector of inputs: of 48 there
+ * are 24 sums, for which 3 vectors and 8 weights are loaded. Where up to FEW pixels are left over (the 49th of 7 x 7; a linear layer) the
+ * lanes are 4 rows x 4 quads, as weights lie in memory: no lane is wasted, but the 4 quads must be added at the end. Tiles of both kinds
+ * take turns at the weights of 8 rows, up to PANEL_PIXELS pixels of them: a panel.
  *
- * The sums of weights that flipping asks for are computed when the first panel is, just before its tiles read the same weights.
+ * The wider tiles of a 1x1 layer read x itself; of other layers, and of a few pixels, inputs are gathered once for all rows. What is read
+ * from x is flipped in the loop, which costs nothing beside the products.
+ *
+ * The sums of weights that flipping asks for are computed when the first panel is, just before its tiles read the same weights; those of a
+ * single pixel as its products are.
  */
 #include "panel.h"
 #include "s8.h"
 
+#define WIDEST 48 /* where nothing is gathered */
 #define WIDE 32
 #define NARROW 16
 #define FEW 8
 #define PANEL_PIXELS 64
 #define PANEL_TILES 4        /* at most: two wide or narrow ones and those of up to FEW */
-#define PANEL_BYTES (24 << 10) /* so that a panel stays in L1 beside weights and sums */
+#define PANEL_BYTES (40 << 10) /* what L1 has no room for comes from L2 in time */
 #define STAGED 16            /* rows that are gathered before they are spread */
 #define ALIAS_BYTES 2048     /* planes a multiple of it apart would share few sets of a cache */
 #define QUAD_BYTES 16        /* of the weights of 4 rows */
@@ -32,13 +37,22 @@ typedef struct {
   float low, high;
 } ac_vnni;
 
+typedef struct ac_panel_tile ac_panel_tile;
+typedef void ac_tile_function(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile);
+
 /* A tile of a panel: its inputs of this part, and its sums between parts. */
-typedef struct {
+struct ac_panel_tile {
   ac_place place;
   const int8_t *inputs;
   int64_t step; /* from those of a quad to those of the next; of a few pixels they are spread */
   int32_t *sums;
-} ac_panel_tile;
+  ac_tile_function *const *run; /* for 4 rows, and for 8 */
+};
+
+#define TILE tile_widest
+#define LANES 16
+#define VECTORS (WIDEST / LANES)
+#include "s8_dense_vnni_tile.h"
 
 #define TILE tile_wide
 #define LANES 16
@@ -88,8 +102,6 @@ static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, 
     }
 }
 
-typedef void few_function(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile);
-
 #define DEFINE_FEW(pixels)                                                                                                 \
   static void few_##pixels##_1(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {       \
     few_tile(part, pixels, 1, 0, row, weights, tile);                                                                        \
@@ -106,11 +118,6 @@ DEFINE_FEW(6)
 DEFINE_FEW(7)
 DEFINE_FEW(8)
 
-static few_function *const few_functions[2][FEW] = {
-    {few_1_1, few_2_1, few_3_1, few_4_1, few_5_1, few_6_1, few_7_1, few_8_1},
-    {few_1_2, few_2_2, few_3_2, few_4_2, few_5_2, few_6_2, few_7_2, few_8_2},
-};
-
 static void alone_1(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile) {
   few_tile(part, 1, 1, 1, row, weights, tile);
 }
@@ -118,11 +125,26 @@ static void alone_2(const ac_vnni *part, int64_t row, const int8_t *weights, con
   few_tile(part, 1, 2, 1, row, weights, tile);
 }
 
-/* The next tile at `pixel`; one of 16 or 32 begins early rather than being narrow. */
-static ac_tile next_tile(int64_t pixels, int64_t pixel) {
+/* The next tile at `pixel`; one of at least 16 begins early rather than being narrow. */
+static ac_tile next_tile(int64_t pixels, int64_t pixel, int64_t widest) {
   const int64_t left = pixels - pixel;
-  const int64_t width = pixels >= WIDE && left > NARROW + FEW ? WIDE : pixels >= NARROW && left > FEW ? NARROW : left < FEW ? left : FEW;
+  int64_t width = left < FEW ? left : FEW;
+  if (pixels >= widest && left > WIDE + FEW)
+    width = widest;
+  else if (pixels >= WIDE && left > NARROW + FEW)
+    width = WIDE;
+  else if (pixels >= NARROW && left > FEW)
+    width = NARROW;
   return (ac_tile){left < width ? pixels - width : pixel, width};
+}
+
+/* For 4 rows and for 8 of a tile; `alone`: it is a single pixel, and there is no other. */
+static ac_tile_function *const *tile_functions(int64_t width, int64_t alone) {
+  static ac_tile_function *const few[FEW][2] = {{few_1_1, few_1_2}, {few_2_1, few_2_2}, {few_3_1, few_3_2}, {few_4_1, few_4_2},
+                                                {few_5_1, few_5_2}, {few_6_1, few_6_2}, {few_7_1, few_7_2}, {few_8_1, few_8_2}};
+  static ac_tile_function *const narrow[2] = {tile_narrow_4, tile_narrow_8}, *const wide[2] = {tile_wide_4, tile_wide_8};
+  static ac_tile_function *const widest[2] = {tile_widest_4, tile_widest_8}, *const single[2] = {alone_1, alone_2};
+  return alone ? single : width == WIDEST ? widest : width == WIDE ? wide : width == NARROW ? narrow : few[width - 1];
 }
 
 /* Of a tile of a panel, for every quad. */
@@ -159,29 +181,28 @@ static inline void spread_rows(int8_t *panel, int64_t row, const uint32_t *from,
   }
 }
 
-/* The quads first to first + depth of a tile: where they lie, or gathered into the panel. */
-static void gather(const ac_problem *p, const ac_source *source, ac_panel_tile *tile, const int32_t *offsets, int64_t first,
+/* Whether all tiles of more than a few pixels lie in one run of every plane of x, at a distance that caches can bear. */
+static int64_t is_direct(const ac_problem *p, const ac_view *view) {
+  return !view->copied && p->kernel_height * p->kernel_width == 1 && view->width == p->y_width && 4 * view->plane % ALIAS_BYTES != 0;
+}
+
+/* The quads first to first + depth of a tile come into the panel. */
+static void gather(const ac_problem *p, const ac_source *source, const ac_panel_tile *tile, const int32_t *offsets, int64_t first,
                    int64_t depth, int8_t *panel) {
   const int64_t quads = (p->columns + 3) / 4, width = tile->place.width;
   const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, &tile->place), fill = s8_fill(p);
   ac_cuts cuts;
   ac_no_cuts(&cuts);
-  tile->inputs = panel;
-  tile->step = 4 * width;
   for (int64_t n = 0, rows; n < depth; n += rows) {
     /* In place, tiles are cut in another way at every position of the window. */
     const int64_t window = (first + n) / quads, left = source->in_place ? (window + 1) * quads - first - n : depth;
     rows = left < depth - n ? left : depth - n;
     const ac_cut *cut = ac_cut_at(p, source, &tile->place, window, &cuts);
     const int32_t *at = offsets + first + n;
-    if (width < NARROW) {
+    if (width < NARROW)
       spread_rows(panel, n, from, at, rows, width, fill, cut);
-    } else if (cut->whole && p->kernel_height * p->kernel_width == 1 && 4 * source->plane % ALIAS_BYTES != 0) {
-      tile->inputs = (const int8_t *)(from + at[0]);
-      tile->step = 4 * source->plane;
-    } else {
+    else
       gather_rows(panel + 4 * width * n, source, from, at, rows, width, fill, cut);
-    }
   }
 }
 
@@ -207,14 +228,14 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
   int32_t *sums = (int32_t *)(panel + PANEL_BYTES), *begin = sums + rows * (PANEL_PIXELS + 4 * FEW), *later = begin + rows;
   int32_t *offsets = later + rows;
   ac_input_offsets(p, &source, quads, offsets);
-  const int64_t alone = outputs.positions == 1;
+  const int64_t alone = outputs.positions == 1, direct = is_direct(p, &view);
   if (alone) memset(later, 0, (size_t)rows * sizeof *later);
   for (int64_t pixel = 0, done = 0; pixel < outputs.positions; done = pixel) {
     ac_panel_tile tiles[PANEL_TILES];
     int64_t count = 0, bytes = 0;
     /* As many tiles as there is room for. */
     for (int64_t room = PANEL_PIXELS + FEW; pixel < outputs.positions; count++) {
-      const ac_tile tile = next_tile(outputs.positions, pixel);
+      const ac_tile tile = next_tile(outputs.positions, pixel, direct ? WIDEST : WIDE);
       if (tile.width > room) break;
       room -= tile.width;
       tiles[count].place = ac_place_of(p, &outputs, tile.at, tile.width);
@@ -225,13 +246,22 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
     const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
     for (int64_t t = 0, at = 0; t < count; t++) {
       tiles[t].sums = sums + rows * (at / 4);
+      tiles[t].run = tile_functions(tiles[t].place.width, alone);
       at += panel_bytes(tiles[t].place.width);
     }
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
       for (int64_t t = 0, at = 0; t < count; t++) {
-        gather(p, &source, tiles + t, offsets, first, depth, panel + at * most_depth);
-        at += panel_bytes(tiles[t].place.width);
+        ac_panel_tile *tile = tiles + t;
+        if (direct && tile->place.width >= NARROW) {
+          tile->inputs = (const int8_t *)x + 4 * (tile->place.pixel + first * view.plane);
+          tile->step = 4 * view.plane;
+        } else {
+          gather(p, &source, tile, offsets, first, depth, panel + at * most_depth);
+          tile->inputs = panel + at * most_depth;
+          tile->step = 4 * tile->place.width;
+        }
+        at += panel_bytes(tile->place.width);
       }
       if (first + depth == inputs)
         for (int64_t t = 0; t < count; t++) fetch_outputs(p, y, &tiles[t].place, 0);
@@ -242,7 +272,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
         const int two = row + 4 < rows;
         const int8_t *weights = (const int8_t *)p->weights + QUAD_BYTES * (row / 4 * inputs + first);
         if (alone) {
-          (two ? alone_2 : alone_1)(&part, row, weights, tiles);
+          tiles->run[two](&part, row, weights, tiles);
           continue;
         }
         if (done == 0)
@@ -262,12 +292,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
           if (part.last) fetch_outputs(p, y, &tile->place, row + 8);
           ac_fetch_weights(soon, part.next_weights, t * share, (t + 1) * share);
           if (done == 0) ac_fetch_weights_l2(later_on, part.next_weights, t * share, (t + 1) * share);
-          if (tile->place.width == WIDE)
-            (two ? tile_wide_8 : tile_wide_4)(&part, row, weights, tile);
-          else if (tile->place.width == NARROW)
-            (two ? tile_narrow_8 : tile_narrow_4)(&part, row, weights, tile);
-          else
-            few_functions[two][tile->place.width - 1](&part, row, weights, tile);
+          tile->run[two](&part, row, weights, tile);
         }
       }
     }
