@@ -172,7 +172,7 @@ static void dense_by_pairs(const ac_problem *p, const ac_view *outputs, const ac
         const int8_t *const later = row + 8 < rows ? weights + 2 * STEP * inputs
                                                    : (const int8_t *)p->weights + STEP * (part.last ? 0 : first + depth);
         for (int64_t t = tile, pixel = begin, next; t < behind; t++, own += (1 + two) * (next - pixel), pixel = next) {
-          ac_fetch_weights(later, part.next_weights, (t - tile) * share, (t - tile + 1) * share);
+          ac_fetch_weights_l1(later, part.next_weights, (t - tile) * share, (t - tile + 1) * share);
           next = pixels * (t + 1) / tiles;
           pairs_functions[two][next - pixel - 1](&part, row, pixel, panel + 4 * (pixel - begin), weights, own);
         }

@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) void few_tile(const ac_vnni *part, 
     AC_UNROLL for (int g = 0; g < groups; g++) {
       const i32x16 weight = AC_LOAD(i32x16, weights + g * part->next_weights);
       if (alone) {
-        AC_FETCH_L2(weights + (g + groups) * part->next_weights);
+        __builtin_prefetch(weights + (g + groups) * part->next_weights, 0, AC_INTO_L2);
         less[g] = dot4u_i32x16(less[g], most, weight);
       }
       AC_UNROLL for (int v = 0; v < pixels; v++) sum[g][v] = dot4u_i32x16(sum[g][v], AC_LOAD(i32x16, from + 64 * v), weight);
@@ -147,8 +147,11 @@ static ac_tile_function *const *tile_functions(int64_t width, int64_t alone) {
   return alone ? single : width == WIDEST ? widest : width == WIDE ? wide : width == NARROW ? narrow : few[width - 1];
 }
 
-/* Of a tile of a panel, for every quad. */
-static inline int64_t panel_bytes(int64_t width) { return width < NARROW ? 16 * width : 4 * width; }
+/* Sums of a row of a tile. */
+static inline int64_t sum_count(int64_t width) { return width < NARROW ? 4 * width : width; }
+
+/* What is gathered of a quad for a tile. */
+static inline int64_t gathered_bytes(int64_t width, int64_t direct) { return direct && width >= NARROW ? 0 : 4 * sum_count(width); }
 
 /* Rows of a panel as they are; `whole` where each lies in one run. */
 static inline void gather_rows(int8_t *panel, const ac_source *source, const uint32_t *from, const int32_t *at, int64_t rows, int64_t width,
@@ -239,15 +242,15 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
       if (tile.width > room) break;
       room -= tile.width;
       tiles[count].place = ac_place_of(p, &outputs, tile.at, tile.width);
-      bytes += panel_bytes(tile.width);
+      bytes += gathered_bytes(tile.width, direct);
       pixel = tile.at + tile.width;
     }
-    const int64_t most = PANEL_BYTES / bytes / 4 * 4, parts = (inputs + most - 1) / most;
+    const int64_t most = bytes == 0 ? inputs : PANEL_BYTES / bytes / 4 * 4, parts = (inputs + most - 1) / most;
     const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
     for (int64_t t = 0, at = 0; t < count; t++) {
-      tiles[t].sums = sums + rows * (at / 4);
+      tiles[t].sums = sums + rows * at;
       tiles[t].run = tile_functions(tiles[t].place.width, alone);
-      at += panel_bytes(tiles[t].place.width);
+      at += sum_count(tiles[t].place.width);
     }
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
@@ -261,7 +264,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
           tile->inputs = panel + at * most_depth;
           tile->step = 4 * tile->place.width;
         }
-        at += panel_bytes(tile->place.width);
+        at += gathered_bytes(tile->place.width, direct);
       }
       if (first + depth == inputs)
         for (int64_t t = 0; t < count; t++) fetch_outputs(p, y, &tiles[t].place, 0);
@@ -282,16 +285,14 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
             AC_STORE(i32x4, later + g, (first == 0 ? before : (i32x4){0}) - less);
             AC_STORE(i32x4, begin + g, before - less);
           }
-        /* While a tile is computed, its share of the weights that come next; the first time those after them leave memory. */
-        const int8_t *const behind = (const int8_t *)p->weights + QUAD_BYTES * (part.last ? 0 : first + depth);
-        const int8_t *const soon = row + 8 < rows ? weights + 2 * part.next_weights : behind;
-        const int8_t *const later_on = row + 16 < rows ? weights + 4 * part.next_weights : behind;
+        /* While a tile of the first panel is computed, its share of the weights that come after the next ones leaves memory. */
+        const int8_t *const ahead = row + 16 < rows ? weights + 4 * part.next_weights
+                                                    : (const int8_t *)p->weights + QUAD_BYTES * (part.last ? 0 : first + depth);
         const int64_t share = (QUAD_BYTES * depth / count + 63) / 64 * 64;
         for (int64_t t = 0; t < count; t++) {
           const ac_panel_tile *tile = tiles + t;
           if (part.last) fetch_outputs(p, y, &tile->place, row + 8);
-          ac_fetch_weights(soon, part.next_weights, t * share, (t + 1) * share);
-          if (done == 0) ac_fetch_weights_l2(later_on, part.next_weights, t * share, (t + 1) * share);
+          if (done == 0) ac_fetch_weights_l2(ahead, part.next_weights, t * share, (t + 1) * share);
           tile->run[two](&part, row, weights, tile);
         }
       }
