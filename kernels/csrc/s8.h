@@ -41,6 +41,16 @@ static inline i32x16 codes_16(const f32x16 *r, float low, float high, int32_t ze
 }
 #endif
 
+/* All rows of a tile of a sparse kernel, whose sums begin with those at `begin`. */
+typedef void ac_tile_function(const ac_problem *p, const ac_view *view, const int8_t *x, const int32_t *begin, void *y, ac_tile tile);
+
+/* Where vector v of a tile begins. With AC_VNNI the last one may do so early, so that tiles are of any width from that of a vector on. */
+#if AC_VNNI
+#define AT(v, width) ((v) == VECTORS - 1 ? (width) - LANES : LANES * (v))
+#else
+#define AT(v, width) (LANES * (v))
+#endif
+
 #define SCALED(lanes) AC_JOIN(scaled_, lanes)
 #define QUADS(lanes) AC_JOIN(quads_i32x, lanes)
 
@@ -75,6 +85,18 @@ static inline i32x4 add_quads(i32x16 sum) {
   const i32x4 c = __builtin_shufflevector(sum, sum, 8, 9, 10, 11), d = __builtin_shufflevector(sum, sum, 12, 13, 14, 15);
   return (a + b) + (c + d);
 }
+
+/* Where the outputs of rows from `row` to `end` of a tile will be comes into L1: planes of y are too far apart for the processor to do so. */
+static inline void fetch_outputs(const ac_problem *p, const void *y, const ac_place *place, int64_t row, int64_t end) {
+  if (p->y_real) return;
+  for (; row < end && row < p->rows; row += 4) {
+    const int8_t *to = (const int8_t *)y + row * p->y_plane + 4 * place->pixel;
+    AC_SHORT for (int64_t at = 0; at < 4 * place->width; at += 64) __builtin_prefetch(to + at, 1);
+  }
+}
+#define FETCH_OUTPUTS(p, y, place, row) fetch_outputs(p, y, place, row, (row) + 4)
+#else
+#define FETCH_OUTPUTS(p, y, place, row)
 #endif
 
 static inline uint32_t s8_fill(const ac_problem *p) { return 0x01010101u * (uint8_t)p->x_zero_point; }

@@ -38,7 +38,7 @@ typedef struct {
 } ac_vnni;
 
 typedef struct ac_panel_tile ac_panel_tile;
-typedef void ac_tile_function(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile);
+typedef void ac_part_function(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile);
 
 /* A tile of a panel: its inputs of this part, and its sums between parts. */
 struct ac_panel_tile {
@@ -46,7 +46,7 @@ struct ac_panel_tile {
   const int8_t *inputs;
   int64_t step; /* from those of a quad to those of the next; of a few pixels they are spread */
   int32_t *sums;
-  ac_tile_function *const *run; /* for 4 rows, and for 8 */
+  ac_part_function *const *run; /* for 4 rows, and for 8 */
 };
 
 #define TILE tile_widest
@@ -139,11 +139,11 @@ static ac_tile next_tile(int64_t pixels, int64_t pixel, int64_t widest) {
 }
 
 /* For 4 rows and for 8 of a tile; `alone`: it is a single pixel, and there is no other. */
-static ac_tile_function *const *tile_functions(int64_t width, int64_t alone) {
-  static ac_tile_function *const few[FEW][2] = {{few_1_1, few_1_2}, {few_2_1, few_2_2}, {few_3_1, few_3_2}, {few_4_1, few_4_2},
+static ac_part_function *const *tile_functions(int64_t width, int64_t alone) {
+  static ac_part_function *const few[FEW][2] = {{few_1_1, few_1_2}, {few_2_1, few_2_2}, {few_3_1, few_3_2}, {few_4_1, few_4_2},
                                                 {few_5_1, few_5_2}, {few_6_1, few_6_2}, {few_7_1, few_7_2}, {few_8_1, few_8_2}};
-  static ac_tile_function *const narrow[2] = {tile_narrow_4, tile_narrow_8}, *const wide[2] = {tile_wide_4, tile_wide_8};
-  static ac_tile_function *const widest[2] = {tile_widest_4, tile_widest_8}, *const single[2] = {alone_1, alone_2};
+  static ac_part_function *const narrow[2] = {tile_narrow_4, tile_narrow_8}, *const wide[2] = {tile_wide_4, tile_wide_8};
+  static ac_part_function *const widest[2] = {tile_widest_4, tile_widest_8}, *const single[2] = {alone_1, alone_2};
   return alone ? single : width == WIDEST ? widest : width == WIDE ? wide : width == NARROW ? narrow : few[width - 1];
 }
 
@@ -209,15 +209,6 @@ static void gather(const ac_problem *p, const ac_source *source, const ac_panel_
   }
 }
 
-/* Where the outputs of 8 rows of a tile will be comes into L1: planes of y are too far apart for the processor to do so. */
-static inline void fetch_outputs(const ac_problem *p, const void *y, const ac_place *place, int64_t row) {
-  if (p->y_real) return;
-  for (int64_t i = row; i < row + 8 && i < p->rows; i += 4) {
-    const int8_t *to = (const int8_t *)y + i * p->y_plane + 4 * place->pixel;
-    AC_SHORT for (int64_t at = 0; at < 4 * place->width; at += 64) __builtin_prefetch(to + at, 1);
-  }
-}
-
 void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
   (void)x2;
   const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
@@ -267,7 +258,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
         at += gathered_bytes(tile->place.width, direct);
       }
       if (first + depth == inputs)
-        for (int64_t t = 0; t < count; t++) fetch_outputs(p, y, &tiles[t].place, 0);
+        for (int64_t t = 0; t < count; t++) fetch_outputs(p, y, &tiles[t].place, 0, 8);
       if (done == 0 && first == 0) memcpy(begin, p->start, (size_t)rows * sizeof *begin);
       const ac_vnni part = {p,     &outputs,   y, first != 0 ? later : alone ? p->start : done != 0 ? begin : later, depth, QUAD_BYTES * inputs,
                             first == 0, first + depth == inputs, low_code(p), high_code(p)};
@@ -291,7 +282,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
         const int64_t share = (QUAD_BYTES * depth / count + 63) / 64 * 64;
         for (int64_t t = 0; t < count; t++) {
           const ac_panel_tile *tile = tiles + t;
-          if (part.last) fetch_outputs(p, y, &tile->place, row + 8);
+          if (part.last) fetch_outputs(p, y, &tile->place, row + 8, row + 16);
           if (done == 0) ac_fetch_weights_l2(ahead, part.next_weights, t * share, (t + 1) * share);
           tile->run[two](&part, row, weights, tile);
         }

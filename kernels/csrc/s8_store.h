@@ -8,7 +8,7 @@ static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view
       float *to = (float *)y + (row + i) * p->y_plane, tile[LANES * VECTORS];
       float *store = place->whole ? to + place->pixel : tile;
       for (int v = 0; v < VECTORS; v++)
-        AC_STORE(AC_JOIN(f32x, LANES), store + LANES * v, AC_JOIN(activate_f32x, LANES)(p, SCALED(LANES)(p, row + i, sum[i][v])));
+        AC_STORE(AC_JOIN(f32x, LANES), store + AT(v, place->width), AC_JOIN(activate_f32x, LANES)(p, SCALED(LANES)(p, row + i, sum[i][v])));
       if (!place->whole) ac_scatter4(p, view, place, tile, to);
     }
     return;
@@ -19,7 +19,7 @@ static AC_NOINLINE void AC_JOIN(TILE, _store)(const ac_problem *p, const ac_view
     VECTOR q[4];
     for (int i = 0; i < 4; i++)
       q[i] = AC_JOIN(quantise_f32x, LANES)(p, SCALED(LANES)(p, row + i, sum[i][v]), low_code(p), high_code(p));
-    AC_STORE(VECTOR, store + 4 * LANES * v, QUADS(LANES)(q, (int32_t)p->y_zero_point));
+    AC_STORE(VECTOR, store + 4 * AT(v, place->width), QUADS(LANES)(q, (int32_t)p->y_zero_point));
   }
   if (!place->whole) ac_scatter4(p, view, place, tile, to);
 }
@@ -33,7 +33,7 @@ static inline void AC_JOIN(TILE, _finish)(const ac_problem *p, const ac_view *vi
     AC_UNROLL for (int i = 0; i < 4; i++)
       AC_UNROLL for (int v = 0; v < VECTORS; v++) r[v][i] = SCALED(LANES)(p, row + i, sum[i][v]);
     AC_UNROLL for (int v = 0; v < VECTORS; v++)
-      AC_STORE(VECTOR, to + 4 * LANES * v, AC_JOIN(codes_, LANES)(r[v], low, high, zero));
+      AC_STORE(VECTOR, to + 4 * AT(v, place->width), AC_JOIN(codes_, LANES)(r[v], low, high, zero));
   } else {
     VECTOR done[4][VECTORS]; /* a copy, so that the sums themselves may stay in registers */
     memcpy(done, sum, sizeof done);
