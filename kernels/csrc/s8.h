@@ -86,6 +86,26 @@ static inline i32x4 add_quads(i32x16 sum) {
   return (a + b) + (c + d);
 }
 
+/* Lanes of every vector of a tile that are outputs, which follow each other in y, and the pixel at which they begin. */
+typedef struct {
+  uint32_t lanes[8];
+  int64_t pixel[8];
+} ac_kept;
+
+static inline ac_kept kept_of(const ac_problem *p, const ac_view *view, ac_tile tile) {
+  ac_kept kept = {{0}, {0}};
+  for (int64_t v = 0; 16 * v < tile.width; v++) {
+    const int64_t begin = 16 * v + 16 > tile.width ? tile.width - 16 : 16 * v;
+    int64_t row = (tile.at + begin) / view->width, column = (tile.at + begin) % view->width;
+    kept.pixel[v] = row * p->y_width + (column < p->y_width ? column : p->y_width);
+    for (int64_t i = 0; i < 16 && row < p->y_height; i += view->width - column, column = 0, row++) {
+      const int64_t count = p->y_width - column < 16 - i ? p->y_width - column : 16 - i;
+      if (count > 0) kept.lanes[v] |= ((1u << count) - 1) << i;
+    }
+  }
+  return kept;
+}
+
 /* Where the outputs of rows from `row` to `end` of a tile will be comes into L1: planes of y are too far apart for the processor to do so. */
 static inline void fetch_outputs(const ac_problem *p, const void *y, const ac_place *place, int64_t row, int64_t end) {
   if (p->y_real) return;

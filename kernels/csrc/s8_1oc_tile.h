@@ -24,6 +24,11 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, cons
   const int32_t *offsets = p->offsets;
   const float low = low_code(p), high = high_code(p);
   x += 4 * tile.at;
+#if SPARSE && AC_VNNI && LANES == 16
+  const int scattered = !place.whole && !bends(p) && !p->y_real;
+  ac_kept kept;
+  if (scattered) kept = kept_of(p, view, tile);
+#endif
   for (int64_t row = 0; row < p->rows; row += 4) {
     FETCH_OUTPUTS(p, y, &place, row);
     /* The outputs of 4 rows are stored together, because they lie together in y. */
@@ -46,6 +51,12 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, cons
       }
       for (int v = 0; v < VECTORS; v++) sum[i][v] = own[v] - more;
     }
+#if SPARSE && AC_VNNI && LANES == 16
+    if (scattered) {
+      AC_JOIN(TILE, _finish_kept)(p, &kept, row, sum, low, high, y);
+      continue;
+    }
+#endif
     AC_JOIN(TILE, _finish)(p, view, &place, row, sum, low, high, y);
   }
 }

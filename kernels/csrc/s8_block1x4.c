@@ -10,6 +10,7 @@
 #include "s8.h"
 
 #define BLOCK_ELEMENT int8_t
+#define SPARSE 1
 
 #define NARROW 4
 #if AC_VNNI
