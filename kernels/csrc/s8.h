@@ -48,7 +48,7 @@ typedef void ac_tile_function(const ac_problem *p, const ac_view *view, const in
 #if AC_VNNI
 #define AT(v, width) ((v) == VECTORS - 1 ? (width) - LANES : LANES * (v))
 #else
-#define AT(v, width) (LANES * (v))
+#define AT(v, width) ((void)(width), LANES * (v))
 #endif
 
 #define SCALED(lanes) AC_JOIN(scaled_, lanes)

@@ -36,6 +36,16 @@ typedef struct {
   int64_t depth, first, last;
   float low, high;
 } ac_part;
+
+typedef void ac_part_function(const ac_part *part, const ac_place *place, int64_t row, const int8_t *weights, int32_t *own);
+
+/* A way to compute by panels: widths of tiles, what computes 4 rows of one, and what gathers its inputs. */
+typedef struct {
+  int64_t widths[3];
+  ac_part_function *run[3];
+  void (*gather)(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first, int64_t depth,
+                 ac_cuts *cuts, void *panel);
+} ac_panels;
 #endif
 
 #if AC_VNNI
