@@ -1,4 +1,4 @@
-/* int8, block1x4: every output channel keeps its own quads of inputs. Tiles of 1 output channel x 32 (VNNI: 64)
+/* int8, block1x4: every output channel keeps its own quads of inputs. Tiles of 1 output channel x 32 (VNNI: up to 96)
  * pixels.
  *
  * Packing, rows padded to a multiple of 4 with rows that keep nothing, columns padded with zeros to a multiple of 4; a quad is
