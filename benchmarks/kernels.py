@@ -107,8 +107,9 @@ def prepare_window(
     window = layer(packed, x, size, stride=(stride, stride), padding=(1, 1, 1, 1), activation="relu", y=form)
     flat_layer = layer(other, wide, (side, side), activation="relu", y=form)
     one_plane = on_aligned(flat_layer)
-    # An offset of a 1x1 layer is where a plane begins: the 9 of a channel become its first one.
-    one_plane.offsets %= channels // block_columns * pixels
+    # An offset of a 1x1 layer is where a plane begins: the 9 of a channel become its first one. The kernel may put planes further
+    # apart than they are in x.
+    one_plane.offsets %= channels // block_columns * int(np.gcd.reduce(one_plane.offsets))
     return on_aligned(window), on_aligned(flat_layer), one_plane
 
 

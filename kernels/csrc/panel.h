@@ -270,6 +270,20 @@ AC_DEFINE_GATHER_EIGHTS(16, 2)
 /* For every input, window by window, its offset from the one of the first plane that belongs to a tile's first pixel. */
 void ac_input_offsets(const ac_problem *p, const ac_source *source, int64_t planes, int32_t *offsets);
 
+/* Bytes `at` to `end` of the int8 weights of two groups of 4 rows, `next` bytes apart, come into L1, or only as far as L2. */
+#define AC_INTO_L1 3
+#define AC_INTO_L2 2
+#define AC_DEFINE_FETCH_WEIGHTS(name, cache)                                                              \
+  static inline void name(const int8_t *weights, int64_t next, int64_t at, int64_t end) {                 \
+    AC_SHORT for (; at < end; at += 64) {                                                                 \
+      __builtin_prefetch(weights + at, 0, cache);                                                         \
+      __builtin_prefetch(weights + next + at, 0, cache);                                                  \
+    }                                                                                                     \
+  }
+
+AC_DEFINE_FETCH_WEIGHTS(ac_fetch_weights_l1, AC_INTO_L1)
+AC_DEFINE_FETCH_WEIGHTS(ac_fetch_weights_l2, AC_INTO_L2)
+
 /* Tiles over all output pixels, without a break. */
 static inline ac_view ac_outputs_of(const ac_problem *p) {
   const int64_t pixels = p->y_height * p->y_width;

@@ -87,6 +87,10 @@ const char *ac_kernel_name(int64_t number) { return ac_kernels[number].name; }
 
 int64_t ac_uses_i8mm(void) { return ac_i8mm(); }
 
+static ac_view view_of(const ac_kernel *kernel, const ac_problem *p) {
+  return kernel->run == ac_s8_block1x4 ? ac_block1x4_view_of(p) : ac_view_of(p);
+}
+
 int64_t ac_offset_count(const ac_kernel *kernel, const ac_problem *p, int64_t blocks) {
   return kernel->sparse || kernel->op == AC_GATHER ? blocks : p->kernel_height * p->kernel_width;
 }
@@ -96,7 +100,7 @@ void ac_offsets(const ac_kernel *kernel, const ac_problem *p, const int32_t *ind
     memcpy(offsets, indices, (size_t)blocks * sizeof *offsets);
     return;
   }
-  const ac_view view = ac_view_of(p);
+  const ac_view view = view_of(kernel, p);
   const int64_t columns = kernel->op == AC_MATRIX ? up(p->columns, kernel->block_columns) / kernel->block_columns : 1;
   const int64_t count = ac_offset_count(kernel, p, blocks);
   for (int64_t n = 0; n < count; n++) {
@@ -117,10 +121,11 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (kernel->op == AC_DEPTHWISE && kernel->x_type == AC_S8) return ac_s8_depthwise_bytes(p);
   if (kernel->op == AC_DEPTHWISE && kernel->x_type != AC_S8 && ac_is_banded(p))
     return 2 * ac_bands_of(p).length * (int64_t)sizeof(float);
-  const ac_view view = ac_view_of(p);
+  const ac_view view = view_of(kernel, p);
   const int64_t copies = kernel->op == AC_MATRIX ? planes(kernel->x_type, p->columns) : 1;
   const int64_t panel = kernel->op == AC_MATRIX && !kernel->sparse && (kernel->x_type != AC_S8 || ac_s8_gathers(p));
   int64_t bytes = panel && ac_in_place(p, &view, copies) ? 0 : ac_copy_bytes(&view, copies, pixel_bytes(kernel->x_type));
+  if (kernel->run == ac_s8_block1x4) bytes += ac_spread_bytes(p, &view, copies);
   /* What is gathered, the sums so far of all rows, which are never wider than floats, and an offset of every input. */
   if (panel)
     bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +

@@ -14,16 +14,17 @@
 #define UNIT 4
 #include "blocks.h"
 
+#define NARROW 4
 #if AC_VNNI
-#define WIDE 48
-#define MIDDLE 16
+#define WIDE NARROW
+#define MIDDLE NARROW
 #define LANES_WIDE 16
+#define MOST_VECTORS 5
 #else
 #define WIDE 16
 #define MIDDLE 8
 #define LANES_WIDE AC_S8_LANES
 #endif
-#define NARROW 4
 
 #if !SPARSE
 /* What the rows of a panel share: its inputs and how many quads they are, and whether they are the first and the last ones. */
@@ -35,8 +36,46 @@ typedef struct {
   int64_t depth, first, last;
   float low, high;
 } ac_part;
+
+typedef void ac_part_function(const ac_part *part, const ac_place *place, int64_t row, const int8_t *weights, int32_t *own);
+
+/* A way to compute by panels: widths of tiles, what computes 4 rows of one, and what gathers its inputs. */
+typedef struct {
+  int64_t widths[3];
+  ac_part_function *run[3];
+  void (*gather)(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first, int64_t depth,
+                 ac_cuts *cuts, void *panel);
+} ac_panels;
 #endif
 
+#if AC_VNNI
+#define TILE tile_1
+#define LANES 16
+#define VECTORS 1
+#include "s8_4oc_tile.h"
+
+#define TILE tile_2
+#define LANES 16
+#define VECTORS 2
+#include "s8_4oc_tile.h"
+
+#define TILE tile_3
+#define LANES 16
+#define VECTORS 3
+#include "s8_4oc_tile.h"
+
+#define TILE tile_4
+#define LANES 16
+#define VECTORS 4
+#include "s8_4oc_tile.h"
+
+#define TILE tile_5
+#define LANES 16
+#define VECTORS 5
+#include "s8_4oc_tile.h"
+
+static ac_tile_function *const tile_functions[] = {tile_1, tile_2, tile_3, tile_4, tile_5};
+#else
 #define TILE tile_wide
 #define LANES LANES_WIDE
 #define VECTORS (WIDE / LANES)
@@ -46,6 +85,7 @@ typedef struct {
 #define LANES LANES_WIDE
 #define VECTORS (MIDDLE / LANES)
 #include "s8_4oc_tile.h"
+#endif
 
 #define TILE tile_narrow
 #define LANES 4
@@ -97,5 +137,6 @@ static const int32_t *begin_of(const ac_problem *p, void *room) {
 #endif
 }
 
+#define VIEW_OF ac_view_of
 #define PAD(p, view, x, scratch) ac_slack4(ac_pad4(p, view, x, ((p)->columns + 3) / 4, s8_fill(p), scratch), s8_fill(p))
 #include "walk.h"

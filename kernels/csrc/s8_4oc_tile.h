@@ -1,4 +1,4 @@
-/* Included by s8_4oc.h once per width of the tile: all rows, 4 at a time, for LANES * VECTORS positions. */
+/* Included by s8_4oc.h once per width of the tile: all rows, 4 at a time, for the positions of a tile. */
 #define VECTOR AC_JOIN(i32x, LANES)
 #define SPLAT_QUAD AC_JOIN(splat_quad_, VECTOR)
 #define DOT4 AC_JOIN(dot4u_, VECTOR)
@@ -10,12 +10,17 @@
 #include "s8_4oc_mmla.h"
 #endif
 
-static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, const int32_t *begin, void *y, int64_t position) {
-  const ac_place place = ac_place_of(p, view, position, LANES * VECTORS);
+static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, const int32_t *begin, void *y, ac_tile tile) {
+  const ac_place place = ac_place_of(p, view, tile.at, tile.width);
   const int8_t *weights = p->weights;
   const int32_t *offsets = p->offsets;
   const float low = low_code(p), high = high_code(p);
-  x += 4 * position;
+  x += 4 * tile.at;
+#if SPARSE && AC_VNNI && LANES == 16
+  const int scattered = !place.whole && !bends(p) && !p->y_real;
+  ac_kept kept;
+  if (scattered) kept = kept_of(p, view, tile);
+#endif
 #if SPARSE && AC_I8MM && VECTORS * LANES == WIDE
   if (ac_i8mm()) {
     by_mmla(p, view, &place, x, low, high, y);
@@ -23,18 +28,25 @@ static void TILE(const ac_problem *p, const ac_view *view, const int8_t *x, cons
   }
 #endif
   for (int64_t row = 0; row < p->rows; row += 4) {
+    FETCH_OUTPUTS(p, y, &place, row);
     VECTOR sum[4][VECTORS];
     for (int i = 0; i < 4; i++)
       for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, begin[row + i]);
     EACH_BLOCK(row / 4) {
       const int8_t *from = BLOCK_INPUT;
       VECTOR input[VECTORS];
-      for (int v = 0; v < VECTORS; v++) input[v] = FLIP(AC_LOAD(VECTOR, from + 4 * LANES * v));
+      for (int v = 0; v < VECTORS; v++) input[v] = FLIP(AC_LOAD(VECTOR, from + 4 * AT(v, place.width)));
       for (int i = 0; i < 4; i++) {
         const VECTOR weight = SPLAT_QUAD(weights, i);
         for (int v = 0; v < VECTORS; v++) sum[i][v] = DOT4(sum[i][v], input[v], weight);
       }
     }
+#if SPARSE && AC_VNNI && LANES == 16
+    if (scattered) {
+      AC_JOIN(TILE, _finish_kept)(p, &kept, row, sum, low, high, y);
+      continue;
+    }
+#endif
     AC_JOIN(TILE, _finish)(p, view, &place, row, sum, low, high, y);
   }
 }

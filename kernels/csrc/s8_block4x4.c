@@ -1,4 +1,4 @@
-/* int8, block4x4: 4 output channels share which quads of inputs they keep. Tiles of 4 output channels x 16 (VNNI: 48)
+/* int8, block4x4: 4 output channels share which quads of inputs they keep. Tiles of 4 output channels x 16 (VNNI: up to 80)
  * pixels.
  *
  * Packing, rows and columns padded with zeros to multiples of 4; a quad is 4 columns at one position of the window:

@@ -46,7 +46,8 @@ static void mmla_rows(const ac_problem *p, const ac_source *source, const ac_pla
 }
 
 static void mmla_gather(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first,
-                        int64_t depth, ac_cuts *cuts, int8_t *to) {
+                        int64_t depth, ac_cuts *cuts, void *panel) {
+  int8_t *to = panel;
   uint32_t staged[MMLA_STAGED * MMLA_WIDE];
   const uint32_t zeros[MMLA_WIDE] = {0}, *rows[MMLA_STAGED + 1];
   const ac_cut *cut = NULL;
@@ -64,31 +65,5 @@ static void mmla_gather(const ac_problem *p, const ac_source *source, const ac_p
   }
 }
 
-static void dense_by_mmla(const ac_problem *p, const ac_view *outputs, const ac_source *source, int64_t inputs, void *y, void *scratch) {
-  const int64_t rows = (p->rows + 3) / 4 * 4;
-  int8_t *panel = scratch;
-  int32_t *sums = (int32_t *)(panel + 4 * AC_PANEL_DEPTH * MMLA_WIDE), *offsets = sums + rows * MMLA_WIDE;
-  ac_input_offsets(p, source, (p->columns + 3) / 4, offsets);
-  for (int64_t pixel = 0; pixel < outputs->positions;) {
-    const ac_tile tile = ac_next_tile(outputs, pixel, MMLA_WIDE, MMLA_MIDDLE, MMLA_NARROW);
-    const ac_place place = ac_place_of(p, outputs, tile.at, tile.width);
-    ac_cuts cuts;
-    ac_no_cuts(&cuts);
-    for (int64_t first = 0; first < inputs; first += AC_PANEL_DEPTH) {
-      const int64_t depth = inputs - first < AC_PANEL_DEPTH ? inputs - first : AC_PANEL_DEPTH;
-      mmla_gather(p, source, &place, offsets, first, depth, &cuts, panel);
-      const ac_part part = {p, outputs, y, panel, depth, first == 0, first + depth == inputs, low_code(p), high_code(p)};
-      for (int64_t row = 0; row < rows; row += 4) {
-        const int8_t *weights = (const int8_t *)p->weights + STEP * (row / 4 * inputs + first);
-        int32_t *own = sums + row * tile.width;
-        if (tile.width == MMLA_WIDE)
-          mmla_wide_part(&part, &place, row, weights, own);
-        else if (tile.width == MMLA_MIDDLE)
-          mmla_middle_part(&part, &place, row, weights, own);
-        else
-          mmla_narrow_part(&part, &place, row, weights, own);
-      }
-    }
-    pixel = tile.at + tile.width;
-  }
-}
+static const ac_panels mmla_panels = {
+    {MMLA_WIDE, MMLA_MIDDLE, MMLA_NARROW}, {mmla_wide_part, mmla_middle_part, mmla_narrow_part}, mmla_gather};

@@ -115,14 +115,6 @@ static inline void widen(int16_t *to, const uint32_t *from) {
     AC_STORE(i16x16, to + 4 * i, __builtin_convertvector(AC_LOAD(i8x16, from + i), i16x16));
 }
 
-/* Bytes `at` to `end` of the weights of two groups of 4 rows come into L1, `next` bytes apart. */
-static inline void fetch_weights(const int8_t *weights, int64_t next, int64_t at, int64_t end) {
-  AC_SHORT for (; at < end; at += 64) {
-    __builtin_prefetch(weights + at);
-    __builtin_prefetch(weights + next + at);
-  }
-}
-
 /* The quads first to first + depth of the pixels at `place`. */
 static void gather_pairs(const ac_problem *p, const ac_source *source, const ac_place *place, const int32_t *offsets, int64_t first,
                          int64_t depth, ac_cuts *cuts, int16_t *to) {
@@ -180,7 +172,7 @@ static void dense_by_pairs(const ac_problem *p, const ac_view *outputs, const ac
         const int8_t *const later = row + 8 < rows ? weights + 2 * STEP * inputs
                                                    : (const int8_t *)p->weights + STEP * (part.last ? 0 : first + depth);
         for (int64_t t = tile, pixel = begin, next; t < behind; t++, own += (1 + two) * (next - pixel), pixel = next) {
-          fetch_weights(later, part.next_weights, (t - tile) * share, (t - tile + 1) * share);
+          ac_fetch_weights_l1(later, part.next_weights, (t - tile) * share, (t - tile + 1) * share);
           next = pixels * (t + 1) / tiles;
           pairs_functions[two][next - pixel - 1](&part, row, pixel, panel + 4 * (pixel - begin), weights, own);
         }

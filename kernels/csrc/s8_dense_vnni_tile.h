@@ -5,7 +5,7 @@
 
 static inline __attribute__((always_inline)) void AC_JOIN(TILE, _part)(const ac_vnni *part, const int groups, int64_t row,
                                                                        const int8_t *weights, const ac_panel_tile *tile) {
-  const int8_t *from = tile->inputs, *const end = from + part->depth * 4 * LANES * VECTORS;
+  const int8_t *from = tile->inputs, *const end = weights + part->depth * QUAD_BYTES;
   int32_t *own = tile->sums + row * LANES * VECTORS;
   VECTOR sum[8][VECTORS];
   AC_UNROLL for (int i = 0; i < 4 * groups; i++)
@@ -13,10 +13,10 @@ static inline __attribute__((always_inline)) void AC_JOIN(TILE, _part)(const ac_
       const VECTOR begin = AC_SPLAT(VECTOR, part->begin[row + i]);
       sum[i][v] = part->first ? begin : begin + AC_LOAD(VECTOR, own + LANES * (VECTORS * i + v));
     }
-  const int64_t next = part->next_weights;
-  AC_ALIGNED_LOOP for (; from != end; from += 4 * LANES * VECTORS, weights += QUAD_BYTES) {
+  const int64_t next = part->next_weights, step = tile->step;
+  AC_ALIGNED_LOOP for (; weights != end; from += step, weights += QUAD_BYTES) {
     VECTOR input[VECTORS];
-    AC_UNROLL for (int v = 0; v < VECTORS; v++) input[v] = AC_LOAD(VECTOR, from + 4 * LANES * v);
+    AC_UNROLL for (int v = 0; v < VECTORS; v++) input[v] = AC_JOIN(flip_, VECTOR)(AC_LOAD(VECTOR, from + 4 * LANES * v));
     AC_UNROLL for (int i = 0; i < 4 * groups; i++) {
       const VECTOR weight = AC_SPLAT(VECTOR, *(const i32_memory *)(weights + i / 4 * next + i % 4 * 4));
       AC_UNROLL for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_JOIN(dot4u_, VECTOR)(sum[i][v], input[v], weight);

@@ -283,7 +283,8 @@ static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
 
 /* AC_VNNI: this machine multiplies u8 by s8 in vectors of 64 bytes, any of them exactly. So x is made unsigned, which adds 128 to each of
  * its elements: `flip`. Sums begin lower by 128 times the sum of their weights; where they wrap on their way, they wrap back. dot4u: as
- * dot4, with a flipped x and any w. Elsewhere nothing is flipped, and dot4u is dot4. some_quads: the first 0 < count <= 16, others 0. */
+ * dot4, with a flipped x and any w. Elsewhere nothing is flipped, and dot4u is dot4. some_quads: the first 0 < count <= 16, others 0.
+ * store_lanes: those whose bits are set, one after the other. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__) && AC_F32_LANES == 16
 #define AC_VNNI 1
 static inline i32x4 dot4u_i32x4(i32x4 sum, i32x4 x, i32x4 w) { return (i32x4)_mm_dpbusd_epi32((__m128i)sum, (__m128i)x, (__m128i)w); }
@@ -300,6 +301,10 @@ static inline i32x16 flip_i32x16(i32x16 x) { return x ^ AC_FLIP; }
 static inline i32x16 splat_quad_i32x16(const int8_t *w, int i) { return AC_SPLAT(i32x16, *(const i32_memory *)(w + 4 * i)); }
 static inline i32x16 some_quads_i32x16(const int8_t *x, int64_t count) {
   return (i32x16)_mm512_maskz_loadu_epi32((__mmask16)(0xffff >> (16 - count)), x);
+}
+static inline void store_lanes_i32x16(void *to, i32x16 x, uint32_t lanes) {
+  const __mmask16 first = (__mmask16)((1u << __builtin_popcount(lanes)) - 1);
+  _mm512_mask_storeu_epi32(to, first, _mm512_maskz_compress_epi32((__mmask16)lanes, (__m512i)x));
 }
 #else
 #define AC_VNNI 0
@@ -408,13 +413,16 @@ static inline i32x8 quads_i32x8(const i32x8 *q, int32_t zero) {
 #endif
 
 #if AC_VNNI
-static inline i32x16 quads_i32x16(const i32x16 *q, int32_t zero) {
+/* Those that are below `least` become it, and what is too small for an int8. */
+static inline i32x16 limited_quads_i32x16(const i32x16 *q, int32_t zero, int32_t least) {
   const __m512i z = _mm512_set1_epi16((int16_t)zero);
-  const __m512i low = _mm512_add_epi16(_mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]), z);
-  const __m512i high = _mm512_add_epi16(_mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]), z);
+  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]), z);
+  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]), z);
+  const __m512i codes = _mm512_max_epi8(_mm512_packs_epi16(low, high), _mm512_set1_epi8((int8_t)least));
   const __m512i turn = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  return (i32x16)_mm512_shuffle_epi8(_mm512_packs_epi16(low, high), turn);
+  return (i32x16)_mm512_shuffle_epi8(codes, turn);
 }
+static inline i32x16 quads_i32x16(const i32x16 *q, int32_t zero) { return limited_quads_i32x16(q, zero, -128); }
 #endif
 
 #endif

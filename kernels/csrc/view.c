@@ -18,6 +18,21 @@ ac_view ac_view_of(const ac_problem *p) {
   return view;
 }
 
+#define LINE_PIXELS 16
+#define FEWEST_ROWS 64 /* from which copying x is worth its time */
+
+ac_view ac_block1x4_view_of(const ac_problem *p) {
+  ac_view view = ac_view_of(p);
+  if (AC_VNNI && !view.copied && p->kernel_height * p->kernel_width == 1 && view.positions >= LINE_PIXELS && p->rows >= FEWEST_ROWS)
+    view.plane = (view.plane + LINE_PIXELS - 1) / LINE_PIXELS * LINE_PIXELS;
+  return view;
+}
+
+void ac_spread(const ac_problem *p, const ac_view *view, const void *x, int64_t planes, void *scratch) {
+  for (int64_t n = 0; n < planes; n++)
+    memcpy((uint32_t *)scratch + n * view->plane, (const uint32_t *)x + n * p->x_plane, 4 * (size_t)view->positions);
+}
+
 int64_t ac_window_offset(const ac_problem *p, const ac_view *view, int64_t ky, int64_t kx) {
   const int64_t row = ky * p->dilation_height, column = kx * p->dilation_width;
   const int64_t phase = row % p->stride_height * view->phase_columns + column % p->stride_width;
