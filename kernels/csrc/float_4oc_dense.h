@@ -273,7 +273,9 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
   const int64_t room = DEPTH / most_depth, most = room < MOST_TILES ? room : MOST_TILES;
   const int64_t one_run = !source.in_place && source.width == p->y_width;
-  const int64_t direct = MOST_GROUPS == 2 && !view.copied && p->kernel_height * p->kernel_width == 1;
+  /* Planes that lie a multiple of 4 KiB apart share a few sets of the caches, which do not hold a tile of all of them. */
+  const int64_t apart = p->x_plane * (int64_t)sizeof *panel % 4096 != 0;
+  const int64_t direct = MOST_GROUPS == 2 && !view.copied && p->kernel_height * p->kernel_width == 1 && apart;
   ac_gathered tiles[MOST_TILES + NARROWER];
   ac_cuts cuts[AC_PART_TILES + NARROWER];
   for (int64_t pixel = 0; pixel < outputs.positions;) {
