@@ -1,4 +1,4 @@
-/* fp32, dense: tiles of 4 output channels x 16 pixels on NEON, 24 on AVX2, 32 on AVX-512.
+/* fp32, dense: tiles of 4 output channels x 16 pixels on NEON, 4 x 24 on AVX2, 8 x 48 on AVX-512.
  *
  * Packing, rows padded with zeros to a multiple of 4:
  *   weights[rows / 4][window][columns][4]: for every group of 4 rows, position of the window and column, the 4 weights of the group

@@ -68,8 +68,8 @@ static AC_NOINLINE void block_1(const float *inputs, int64_t depth, const float 
     f32x4 sum[8] = {0}; /* which hide the latency of the multiply-add */
     int64_t n = 0;
     for (; n + 8 <= depth; n += 8) {
-      FETCH(weights + 4 * (n + columns), 0);
-      FETCH(weights + 4 * (n + columns) + 16, 0);
+      AC_FETCH(weights + 4 * (n + columns), 0);
+      AC_FETCH(weights + 4 * (n + columns) + 16, 0);
       AC_UNROLL for (int i = 0; i < 8; i++) sum[i] += AC_LOAD(f32x4, weights + 4 * (n + i)) * inputs[n + i];
     }
     for (; n < depth; n++) sum[0] += AC_LOAD(f32x4, weights + 4 * n) * inputs[n];

@@ -8,11 +8,19 @@
 #include "float.h"
 #include "panel.h"
 
-/* On AVX2 12 sums, 3 inputs and a weight are just its 16 registers. */
-#if AC_F32_LANES == 16 || defined(AC_NATIVE_HALF)
+/* Groups of 4 rows that the tiles of most rows have. */
+#if SPARSE
+#define MOST_GROUPS 1
+#else
+#define MOST_GROUPS AC_FLOAT_GROUPS
+#endif
+#if MOST_GROUPS == 2 /* 24 sums, 3 inputs and a weight of 32 registers */
+#define WIDE 48
+#define MIDDLE 16
+#elif AC_F32_LANES == 16 || defined(AC_NATIVE_HALF)
 #define WIDE 32
 #define MIDDLE 16
-#elif AC_F32_LANES == 8
+#elif AC_F32_LANES == 8 /* 12 sums, 3 inputs and a weight of 16 registers */
 #define WIDE 24
 #define MIDDLE 8
 #else
@@ -22,14 +30,16 @@
 #define NARROW 4
 
 #if !SPARSE
-/* A tile's place in y, and its inputs. */
+/* A tile's place in y, and its inputs, which are `step` apart: gathered, or where they are in x. With `joined` the next tile is a single
+ * position that comes with this one. */
 typedef struct {
   ac_place place;
   element *inputs;
+  int64_t step, joined;
 } ac_gathered;
 
-/* What the next panel will be gathered from: of the planes `next` to `end` a run of `pixels` each, of which `each` come nearer before the
- * products of a tile. Behind the run that was read last of a plane comes the same one of the next. */
+/* What the next panel will be read from: of the planes `next` to `end` a run of `pixels` each, of which `each` come nearer at a
+ * time. Behind the run that was read last of a plane comes the same one of the next. */
 typedef struct {
   const element *from;
   const int32_t *offsets;
@@ -61,6 +71,10 @@ typedef struct {
 } ac_part;
 #endif
 
+#if !SPARSE
+#include "float_4oc_column.h"
+#endif
+
 #define TILE tile_wide
 #define LANES REAL_LANES
 #define VECTORS (WIDE / LANES)
@@ -75,6 +89,26 @@ typedef struct {
 #define LANES 4
 #define VECTORS (NARROW / LANES)
 #include "float_4oc_tile.h"
+
+#if MOST_GROUPS == 2
+#define TILE tile_wide_pair
+#define LANES REAL_LANES
+#define VECTORS (WIDE / LANES)
+#define GROUPS 2
+#include "float_4oc_tile.h"
+
+#define TILE tile_middle_pair
+#define LANES REAL_LANES
+#define VECTORS (MIDDLE / LANES)
+#define GROUPS 2
+#include "float_4oc_tile.h"
+
+#define TILE tile_narrow_pair
+#define LANES 4
+#define VECTORS (NARROW / LANES)
+#define GROUPS 2
+#include "float_4oc_tile.h"
+#endif
 
 #if SPARSE
 #if defined(__AVX__)
@@ -132,7 +166,7 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const element
       const int64_t count = COUNT;
       int64_t n = 0;
       for (; n + 4 <= count; n += 4) {
-        FETCH(weights + 4 * n + 512, 0);
+        AC_FETCH(weights + 4 * n + 512, 0);
         for (int i = 0; i < 4; i++) sum[i] += LOAD_REALS(4, weights + 4 * (n + i)) * (real)INPUT(n + i);
       }
       for (; n < count; n++) sum[0] += LOAD_REALS(4, weights + 4 * n) * (real)INPUT(n);

@@ -4,11 +4,14 @@
  * planes would be more pages than a TLB has entries; then come all rows, 4 at a time, and for them all tiles of the panel. So weights are
  * read once for a panel, and outputs written in longer runs. A panel has as many tiles as inputs leave room for in L1. Of more than
  * DEPTH inputs it takes a part at a time and keeps the sums: of one tile if weights are few, else of AC_PART_TILES and less deep.
+ *
+ * On AVX-512 rows come 8 at a time (float_4oc_rounds.h), which read an input half as often: a panel may lie in L2, and without a window all
+ * tiles but the narrowest read x itself.
  */
-#if defined(__AVX__)
+#if defined(__AVX__) && MOST_GROUPS == 1
 #define DEPTH 192 /* inputs that leave room in L1 for weights and for what is gathered next */
 #else
-#define DEPTH AC_PANEL_DEPTH
+#define DEPTH AC_FLOAT_DEPTH
 #endif
 #define MOST_TILES 8
 #define NARROWER 3 /* most tiles of a panel behind the wide ones; together they are no wider than one of those */
@@ -16,16 +19,23 @@
 #define PIXEL_CHAINS 4 /* sums of a row for a single pixel */
 #define NEAR_BYTES (1 << 18) /* weights of that size stay in L2: it does not matter how often they are read; inputs need not be fetched */
 
-/* Inputs whose weights are one vector, where lanes are rows. */
-#if REAL_LANES >= 8
-#define PAIR 2
-#define PAIR_LANES 8
-#else
-#define PAIR 1
-#define PAIR_LANES 4
+/* Tiles of 4 rows, and of MOST_GROUPS times 4; most pixels at the end for which tiles narrower than the widest take less time than that. */
+typedef void tile_function(const ac_part *part, const ac_gathered *tile, int64_t count, int64_t row, const element *weights, real *own);
+static const struct {
+  tile_function *wide, *middle, *narrow, *column;
+} kinds[] = {
+    {tile_wide, tile_middle, tile_narrow, tile_column},
+#if MOST_GROUPS == 2
+    {tile_wide_pair, tile_middle_pair, tile_narrow_pair, tile_column_pair},
 #endif
-
-#include "float_4oc_column.h"
+};
+#if MOST_GROUPS == 2
+#define FIRST_TILE tile_wide_pair
+#define MOST_NARROW (2 * MIDDLE + NARROW)
+#else
+#define FIRST_TILE tile_wide
+#define MOST_NARROW (MIDDLE + NARROW)
+#endif
 
 #if defined(__AVX__)
 /* A linear layer: weights come from memory, in a single stream, and a register holds those of two inputs. `once` has room for the inputs. */
@@ -96,8 +106,8 @@ static int64_t cut(const ac_problem *p, const ac_view *outputs, int64_t pixel, i
     ac_tile tile = ac_next_tile(outputs, pixel, WIDE, MIDDLE, NARROW);
     if (left == 1)
       tile = (ac_tile){pixel, 1};
-    else if (tile.width == WIDE && left <= MIDDLE + NARROW)
-      tile = (ac_tile){pixel, MIDDLE}; /* and a narrow one, which takes less time than a wide one */
+    else if (tile.width == WIDE && left <= MOST_NARROW)
+      tile = (ac_tile){pixel, MIDDLE}; /* and others, which take less time than a wide one */
     if (tile.width == WIDE && count == most) break;
     tiles[count++].place = ac_place_of(p, outputs, tile.at, tile.width);
     pixel = tile.at + tile.width;
@@ -136,7 +146,7 @@ static void gather_tile(const ac_source *source, const int32_t *offsets, int64_t
   } else if (width == NARROW) {
     ac_gather_rows((void *)to, (const void *)from, offsets, rows, NARROW, 0, cut);
   } else {
-    gather_column(tile->inputs + 4 * n, from, offsets, rows, cut);
+    gather_column(tile->inputs + COPIES * n, from, offsets, rows, cut);
   }
 }
 
@@ -179,10 +189,12 @@ static void gather(const ac_problem *p, const ac_source *source, const int32_t *
   }                                                                   \
   AC_SHORT for (int64_t i = 1; i < rows; i++, weights += 4) {         \
     copy;                                                             \
-    FETCH(weights + next_weights, 0);                                 \
-    tile_wide_step(sum, to + (i - 1) * WIDE, weights);                \
+    for (int group = 0; group < MOST_GROUPS; group++)                 \
+      AC_FETCH(weights + (MOST_GROUPS + group) * next_weights, 0);    \
+    AC_JOIN(FIRST_TILE, _step)                                        \
+    (sum, to + (i - 1) * WIDE, weights, next_weights);                \
   }                                                                   \
-  tile_wide_step(sum, to + (rows - 1) * WIDE, weights)
+  AC_JOIN(FIRST_TILE, _step)(sum, to + (rows - 1) * WIDE, weights, next_weights)
 
 /* Products of `rows` inputs that are one run of a plane. */
 static inline __attribute__((always_inline)) void whole_steps(REALS(REAL_LANES) (*sum)[WIDE_VECTORS], element *to,
@@ -199,16 +211,16 @@ static inline __attribute__((always_inline)) void second_steps(REALS(REAL_LANES)
   COPY_AND_STEP(ac_eights_row((void *)(to + i * WIDE), (const void *)(from + offsets[i]), WIDE, eights, 1));
 }
 
-/* The first 4 rows of a wide tile, whose inputs first to first + depth are gathered at the same time where they are no pieces: waiting
- * for them costs little between products. */
+/* The first 4 * MOST_GROUPS rows of a wide tile, whose inputs first to first + depth are gathered at the same time where they are no
+ * pieces: waiting for them costs little between products. */
 static AC_NOINLINE void gather_first_rows(const ac_part *part, const ac_source *source, const int32_t *offsets, const ac_gathered *tile,
                                           ac_cuts *cuts, int64_t first, real *own) {
   const ac_problem *p = part->p;
   const element *weights = (const element *)p->weights + 4 * first, *planes = source->planes;
   const int64_t begin = ac_first_pixel(source, &tile->place);
-  REALS(REAL_LANES) sum[4][WIDE_VECTORS];
-  tile_wide_begin(p, part->first, 0, own, sum);
-  if (part->last) tile_wide_fetch(part, p, tile, 0);
+  REALS(REAL_LANES) sum[4 * MOST_GROUPS][WIDE_VECTORS];
+  AC_JOIN(FIRST_TILE, _begin)(p, part->first, 0, own, sum);
+  if (part->last) AC_JOIN(FIRST_TILE, _fetch)(part, p, tile, 0, 0, 4 * MOST_GROUPS);
   for (int64_t n = 0, rows; n < part->depth; n += rows, weights += 4 * rows) {
     rows = alike(p, source, first, n, part->depth);
     const ac_cut *cut = cut_at(p, source, tile, first + n, cuts);
@@ -226,9 +238,9 @@ static AC_NOINLINE void gather_first_rows(const ac_part *part, const ac_source *
       }
     }
     gather_tile(source, at, n, rows, tile, cut);
-    for (int64_t i = 0; i < rows; i++) tile_wide_step(sum, to + i * WIDE, weights + 4 * i);
+    for (int64_t i = 0; i < rows; i++) AC_JOIN(FIRST_TILE, _step)(sum, to + i * WIDE, weights + 4 * i, part->next_weights);
   }
-  tile_wide_end(part, p, part->bounds, part->last, tile, 0, own, sum);
+  AC_JOIN(FIRST_TILE, _end)(part, p, part->bounds, part->last, tile, 0, own, sum);
 }
 
 void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *scratch) {
@@ -248,8 +260,8 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
     single_pixel(p, &view, source.planes, y, 0);
     return;
   }
-  /* ac_scratch_bytes knows of room for twice AC_PANEL_DEPTH inputs of a tile, and for the sums of AC_PART_TILES + 1 tiles. */
-  real *partial = (real *)(panel + 2 * AC_PANEL_DEPTH * WIDE);
+  /* ac_scratch_bytes knows of room for twice AC_FLOAT_DEPTH inputs of a tile, and for the sums of AC_PART_TILES + 1 tiles. */
+  real *partial = (real *)(panel + 2 * AC_FLOAT_DEPTH * WIDE);
   const int64_t rows = (p->rows + 3) / 4 * 4, own_sums = (AC_PART_TILES + 1) * WIDE;
   int32_t *offsets = (int32_t *)(partial + rows * own_sums);
   ac_input_offsets(p, &source, p->columns, offsets);
@@ -261,6 +273,9 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
   const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
   const int64_t room = DEPTH / most_depth, most = room < MOST_TILES ? room : MOST_TILES;
   const int64_t one_run = !source.in_place && source.width == p->y_width;
+  /* Planes that lie a multiple of 4 KiB apart share a few sets of the caches, which do not hold a tile of all of them. */
+  const int64_t apart = p->x_plane * (int64_t)sizeof *panel % 4096 != 0;
+  const int64_t direct = MOST_GROUPS == 2 && !view.copied && p->kernel_height * p->kernel_width == 1 && apart;
   ac_gathered tiles[MOST_TILES + NARROWER];
   ac_cuts cuts[AC_PART_TILES + NARROWER];
   for (int64_t pixel = 0; pixel < outputs.positions;) {
@@ -272,40 +287,48 @@ void KERNEL(const ac_problem *p, const void *x, const void *x2, void *y, void *s
     for (int64_t t = 0; t < count && t < AC_PART_TILES + NARROWER; t++) ac_no_cuts(cuts + t);
     for (int64_t first = 0; first < inputs; first += most_depth) {
       const int64_t depth = inputs - first < most_depth ? inputs - first : most_depth;
-      const int64_t last = first + depth == inputs, together = depth >= FEWEST_TOGETHER;
-      /* What comes next, some of it before every tile of 4 rows. */
+      const int64_t last = first + depth == inputs, together = !direct && depth >= FEWEST_TOGETHER && rows >= 4 * MOST_GROUPS;
+      /* What comes next, some of it before every wide tile, or in every round of it. */
       const int64_t next = last ? 0 : first + depth, next_depth = inputs - next < most_depth ? inputs - next : most_depth;
       const ac_place there = last ? ac_place_of(p, &outputs, pixel, 1) : here;
-      const int64_t fetches = near ? 0 : next_depth < p->columns ? next_depth : p->columns, calls = wide * (rows / 4 - together);
+      const int64_t fetches = near ? 0 : next_depth < p->columns ? next_depth : p->columns;
+      const int64_t calls = wide * (rows / (4 * MOST_GROUPS) - together) * (MOST_GROUPS == 2 ? depth / 4 : 1);
       ac_ahead ahead = {(const element *)source.planes + ac_first_pixel(&source, &there), offsets + next,
                         (pixel - here.pixel) * source.step, 0, fetches, calls > 0 ? (fetches + calls - 1) / calls : 0};
       const ac_part part = {p, &outputs, y, depth, first == 0, last, 4 * inputs, pixel - here.pixel, bounds_of(p), &ahead};
       element *to = panel;
-      for (int64_t t = 0; t < count; t++) {
-        tiles[t].inputs = to;
-        to += depth * (tiles[t].place.width > NARROW ? tiles[t].place.width : NARROW);
+      for (ac_gathered *tile = tiles; tile != tiles + count; tile++) {
+        const int64_t width = tile->place.width, in_x = direct && width >= MIDDLE;
+        tile->inputs = in_x ? (element *)x + first * p->x_plane + tile->place.pixel : to;
+        tile->step = in_x ? p->x_plane : width;
+        tile->joined = MOST_GROUPS == 2 && width >= MIDDLE && tile + 1 != tiles + count && tile[1].place.width == 1 &&
+                       !(width == WIDE && together);
+        to += in_x ? 0 : depth * (width > NARROW ? width : NARROW);
       }
-      if (!together && one_run) gather_run(source.planes, offsets + first, tiles, wide, depth);
+      if (!direct && !together && one_run) gather_run(source.planes, offsets + first, tiles, wide, depth);
       for (int64_t t = 0; t < count; t++) {
         ac_cuts *const own_cuts = cuts + (parts > 1 ? t : 0); /* they serve again for the other parts */
         if (parts == 1) ac_no_cuts(own_cuts);
+        if (direct && tiles[t].place.width >= MIDDLE) continue;
         if (t < wide && together)
-          gather_first_rows(&part, &source, offsets, tiles + t, own_cuts, first, partial + t * 4 * WIDE);
+          gather_first_rows(&part, &source, offsets, tiles + t, own_cuts, first, partial + t * 4 * MOST_GROUPS * WIDE);
         else if (t >= wide || !one_run)
           gather(p, &source, offsets, tiles + t, own_cuts, first, depth);
       }
-      for (int64_t row = 0; row < rows; row += 4) {
+      for (int64_t row = 0, groups; row < rows; row += 4 * groups) {
+        groups = rows - row >= 4 * MOST_GROUPS ? MOST_GROUPS : 1;
         const element *weights = (const element *)p->weights + row * inputs + 4 * first;
         real *own = partial + row * own_sums;
-        if (row > 0 || !together) tile_wide(&part, tiles, wide, row, weights, own);
-        own += wide * 4 * WIDE;
-        for (const ac_gathered *tile = tiles + wide; tile != tiles + count; own += 4 * tile->place.width, tile++) {
+        if (row > 0 || !together) kinds[groups - 1].wide(&part, tiles, wide, row, weights, own);
+        own += wide * 4 * groups * WIDE;
+        for (const ac_gathered *tile = tiles + wide; tile != tiles + count; own += 4 * groups * tile->place.width, tile++) {
+          if (tile != tiles && tile[-1].joined) continue;
           if (tile->place.width == MIDDLE)
-            tile_middle(&part, tile, 1, row, weights, own);
+            kinds[groups - 1].middle(&part, tile, 1, row, weights, own);
           else if (tile->place.width == NARROW)
-            tile_narrow(&part, tile, 1, row, weights, own);
+            kinds[groups - 1].narrow(&part, tile, 1, row, weights, own);
           else
-            tile_column(&part, tile, row, weights, own);
+            kinds[groups - 1].column(&part, tile, 1, row, weights, own);
         }
       }
     }

@@ -53,14 +53,14 @@ static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spots,
       VECTOR(*const odd)[VECTORS] = sum;
 #endif
       for (; last - offset >= 2; offset += 2, weight += 8) {
-        AC_JOIN(TILE, _step)(sum, from + offset[0], weight);
-        AC_JOIN(TILE, _step)(odd, from + offset[1], weight + 4);
+        AC_JOIN(TILE, _step)(sum, from + offset[0], weight, 0);
+        AC_JOIN(TILE, _step)(odd, from + offset[1], weight + 4, 0);
       }
 #if VECTORS == 1
       for (int i = 0; i < 4; i++) sum[i][0] += odd[i][0];
 #endif
 #endif
-      for (; offset != last; offset++, weight += 4) AC_JOIN(TILE, _step)(sum, from + *offset, weight);
+      for (; offset != last; offset++, weight += 4) AC_JOIN(TILE, _step)(sum, from + *offset, weight, 0);
       AC_JOIN(TILE, _finish)(p, view, &spot->place, row, sum, bounds, y);
     }
     weights = weight;
@@ -68,60 +68,65 @@ static void TILE(const ac_problem *p, const ac_view *view, const ac_spot *spots,
   }
 }
 #else
-/* Sums of 4 rows begin as bias or, behind the first inputs, as `own`, and end there unless these are the last inputs. What they depend on
+/* Sums of 4 * GROUPS rows begin as bias or, behind the first inputs, as `own`, and end there unless these are the last inputs. What they depend on
  * is handed over, because any store might change it for all the compiler knows. */
 static inline __attribute__((always_inline)) void AC_JOIN(TILE, _begin)(const ac_problem *p, int64_t first, int64_t row, const real *own,
                                                                         VECTOR (*sum)[VECTORS]) {
   if (!first)
-    memcpy(sum, own, 4 * sizeof *sum);
+    memcpy(sum, own, 4 * GROUPS * sizeof *sum);
   else
-    for (int i = 0; i < 4; i++)
-      for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
+    AC_UNROLL for (int i = 0; i < 4 * GROUPS; i++)
+      AC_UNROLL for (int v = 0; v < VECTORS; v++) sum[i][v] = AC_SPLAT(VECTOR, (real)p->bias[row + i]);
 }
 
 static inline __attribute__((always_inline)) void AC_JOIN(TILE, _end)(const ac_part *part, const ac_problem *p, ac_bounds bounds,
                                                                       int64_t last, const ac_gathered *tile, int64_t row, real *own,
                                                                       VECTOR (*sum)[VECTORS]) {
   if (last)
-    AC_JOIN(TILE, _finish)(p, part->view, &tile->place, row, sum, bounds, part->y);
+    AC_UNROLL for (int i = 0; i < 4 * GROUPS; i += 4) AC_JOIN(TILE, _finish)(p, part->view, &tile->place, row + i, sum + i, bounds, part->y);
   else
-    memcpy(own, sum, 4 * sizeof *sum);
+    memcpy(own, sum, 4 * GROUPS * sizeof *sum);
 }
 
-/* The lines that the 4 rows behind `row` write, or the first ones of the next panel: a tile goes through more planes than a CPU foresees
- * streams. */
+/* Of the lines that the rows behind those from `row` on write, or the first ones of the next panel, those of rows i to end: a tile goes
+ * through more planes than a CPU foresees streams. */
 static inline __attribute__((always_inline)) void AC_JOIN(TILE, _fetch)(const ac_part *part, const ac_problem *p,
-                                                                        const ac_gathered *tile, int64_t row) {
+                                                                        const ac_gathered *tile, int64_t row, int64_t i, int64_t end) {
 #if defined(__AVX__)
-  const element *later = part->y + tile->place.pixel + (row + 4 < p->rows ? (row + 4) * p->y_plane : part->pixels);
-  for (int i = 0; i < 4; i++, later += p->y_plane) {
-    for (int64_t at = 64 / sizeof *later - 1; at < WIDTH - 1; at += 64 / sizeof *later) FETCH(later + at, 1);
-    FETCH(later + WIDTH - 1, 1);
+  const element *later = part->y + tile->place.pixel + (row + 4 * GROUPS < p->rows ? (row + 4 * GROUPS) * p->y_plane : part->pixels);
+  for (later += i * p->y_plane; i < end; i++, later += p->y_plane) {
+    for (int64_t at = 64 / sizeof *later - 1; at < WIDTH - 1; at += 64 / sizeof *later) AC_FETCH(later + at, 1);
+    AC_FETCH(later + WIDTH - 1, 1);
   }
 #else
-  (void)part, (void)p, (void)tile, (void)row;
+  (void)part, (void)p, (void)tile, (void)row, (void)i, (void)end;
 #endif
 }
 
-/* 4 rows of `count` tiles. */
+#if MOST_GROUPS == 2 && LANES == 16
+#include "float_4oc_rounds.h"
+#else
+/* 4 * GROUPS rows of `count` tiles. */
 static AC_NOINLINE void TILE(const ac_part *part, const ac_gathered *tile, int64_t count, int64_t row, const element *weights,
                              real *own) {
   const ac_problem *p = part->p;
   const ac_bounds bounds = part->bounds;
   const int64_t first = part->first, last = part->last;
-  for (const ac_gathered *behind = tile + count; tile != behind; tile++, own += 4 * WIDTH) {
-    VECTOR sum[4][VECTORS];
+  for (const ac_gathered *behind = tile + count; tile != behind; tile++, own += 4 * GROUPS * WIDTH) {
+    VECTOR sum[4 * GROUPS][VECTORS];
     AC_JOIN(TILE, _begin)(p, first, row, own, sum);
     fetch(part->ahead);
-    if (last) AC_JOIN(TILE, _fetch)(part, p, tile, row);
+    if (last) AC_JOIN(TILE, _fetch)(part, p, tile, row, 0, 4 * GROUPS);
     AC_JOIN(TILE, _steps)(sum, tile->inputs, tile->inputs + part->depth * WIDTH, weights, part->next_weights);
     AC_JOIN(TILE, _end)(part, p, bounds, last, tile, row, own, sum);
   }
 }
+#endif
 #endif
 
 #undef WIDTH
 #undef VECTOR
 #undef LANES
 #undef VECTORS
+#undef GROUPS
 #undef TILE

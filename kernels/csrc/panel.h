@@ -16,8 +16,18 @@
 #include "view.h"
 
 #define AC_PANEL_DEPTH 256  /* inputs of a tile that are gathered at a time: planar channels, or quads */
-#define AC_WIDEST 32        /* pixels of the widest tile */
-#define AC_PART_TILES 2     /* float: most wide tiles of a panel that holds a part of the inputs */
+/* Float kernels: groups of 4 rows of a tile, and the same as above: loops with 8 rows keep up with L2. */
+#if AC_F32_LANES == 16 && defined(__AVX__)
+#define AC_FLOAT_GROUPS 2
+#define AC_FLOAT_DEPTH 512
+#define AC_WIDEST 48    /* pixels of the widest tile */
+#define AC_PART_TILES 1 /* float: most wide tiles of a panel that holds a part of the inputs */
+#else
+#define AC_FLOAT_GROUPS 1
+#define AC_FLOAT_DEPTH AC_PANEL_DEPTH
+#define AC_WIDEST 32
+#define AC_PART_TILES 2
+#endif
 #define AC_FEWEST_PLANES 16 /* from which windows are gathered in place */
 
 typedef struct {

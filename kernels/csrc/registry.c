@@ -128,7 +128,7 @@ int64_t ac_scratch_bytes(const ac_kernel *kernel, const ac_problem *p) {
   if (kernel->run == ac_s8_block1x4) bytes += ac_spread_bytes(p, &view, copies);
   /* What is gathered, the sums so far of all rows, which are never wider than floats, and an offset of every input. */
   if (panel)
-    bytes += (2 * AC_PANEL_DEPTH + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
+    bytes += (2 * (kernel->x_type == AC_S8 ? AC_PANEL_DEPTH : AC_FLOAT_DEPTH) + (AC_PART_TILES + 1) * up(p->rows, 4)) * AC_WIDEST * (int64_t)sizeof(float) +
              up(inputs(kernel, p) * (int64_t)sizeof(int32_t), 64);
   /* What sums begin with: of the first part of the inputs, and of the others. */
   if (AC_VNNI && kernel->op == AC_MATRIX && kernel->x_type == AC_S8) bytes += up(2 * up(p->rows, 4) * (int64_t)sizeof(int32_t), 64);

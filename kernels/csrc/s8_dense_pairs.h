@@ -7,7 +7,8 @@
  */
 #define FEWEST_PAIRS 24 /* with fewer, what a tile costs besides its products is more than they gain */
 #define TILE_PIXELS 6
-#define PANEL_TILES 5  /* at most AC_WIDEST pixels */
+#define PANEL_TILES 5   /* at most PANEL_PIXELS pixels */
+#define PANEL_PIXELS 32
 #define PANEL_QUADS 80 /* so that a panel stays in L1 beside weights and sums */
 #define NEAR_BYTES (1 << 18) /* weights of that size stay in L2 */
 #define STAGED 16            /* rows that are gathered before they are widened */
@@ -68,7 +69,7 @@ static inline __attribute__((always_inline)) void pairs_tile(const ac_pairs *par
   }
   const int64_t next = part->next_weights;
   const int8_t *const end = weights + STEP * part->depth;
-  AC_ALIGNED_LOOP for (; weights != end; weights += STEP, from += 4 * AC_WIDEST) {
+  AC_ALIGNED_LOOP for (; weights != end; weights += STEP, from += 4 * PANEL_PIXELS) {
     i16x16 weight[2];
     AC_UNROLL for (int g = 0; g < groups; g++) weight[g] = __builtin_convertvector(AC_LOAD(i8x16, weights + g * next), i16x16);
     AC_UNROLL for (int v = 0; v < pixels; v++) {
@@ -111,7 +112,7 @@ static pairs_function *const pairs_functions[2][TILE_PIXELS] = {
 
 /* A row of a panel. */
 static inline void widen(int16_t *to, const uint32_t *from) {
-  AC_UNROLL for (int i = 0; i < AC_WIDEST; i += 4)
+  AC_UNROLL for (int i = 0; i < PANEL_PIXELS; i += 4)
     AC_STORE(i16x16, to + 4 * i, __builtin_convertvector(AC_LOAD(i8x16, from + i), i16x16));
 }
 
@@ -122,7 +123,7 @@ static void gather_pairs(const ac_problem *p, const ac_source *source, const ac_
   const uint32_t *planes = source->planes, *from = planes + ac_first_pixel(source, place), fill = s8_fill(p);
   /* Within these, whole rows of a panel may be read even if the tile is narrower. */
   const int64_t pixels = source->in_place ? source->flat : quads * source->plane;
-  uint32_t staged[STAGED * AC_WIDEST];
+  uint32_t staged[STAGED * PANEL_PIXELS];
   for (int64_t n = first, rows; n < first + depth; n += rows) {
     /* In place, tiles are cut in another way at every position of the window. */
     const int64_t window = n / quads, left = source->in_place ? (window + 1) * quads - n : depth;
@@ -131,14 +132,14 @@ static void gather_pairs(const ac_problem *p, const ac_source *source, const ac_
     for (int64_t i = 0, some; i < rows; i += some) {
       some = rows - i < STAGED ? rows - i : STAGED;
       const int32_t *at = offsets + n + i;
-      const int64_t direct = cut->whole && from - planes + at[some - 1] + AC_WIDEST <= pixels;
+      const int64_t direct = cut->whole && from - planes + at[some - 1] + PANEL_PIXELS <= pixels;
       if (!direct && source->flat != 0)
-        ac_gather_masked4(staged, from, at, some, AC_WIDEST, fill, cut, planes, source->flat);
+        ac_gather_masked4(staged, from, at, some, PANEL_PIXELS, fill, cut, planes, source->flat);
       else if (cut->eights != 0)
-        ac_gather_eights4(staged, from, at, some, AC_WIDEST, fill, cut, planes, source->pixels);
+        ac_gather_eights4(staged, from, at, some, PANEL_PIXELS, fill, cut, planes, source->pixels);
       else if (!direct)
-        ac_gather_rows4(staged, from, at, some, AC_WIDEST, fill, cut);
-      for (int64_t k = 0; k < some; k++, to += 4 * AC_WIDEST) widen(to, direct ? from + at[k] : staged + k * AC_WIDEST);
+        ac_gather_rows4(staged, from, at, some, PANEL_PIXELS, fill, cut);
+      for (int64_t k = 0; k < some; k++, to += 4 * PANEL_PIXELS) widen(to, direct ? from + at[k] : staged + k * PANEL_PIXELS);
     }
   }
 }
@@ -147,8 +148,8 @@ static void dense_by_pairs(const ac_problem *p, const ac_view *outputs, const ac
                            void *scratch) {
   const int64_t rows = (p->rows + 3) / 4 * 4;
   int16_t *panel = scratch;
-  i32x8 *sums = (i32x8 *)(panel + 4 * PANEL_QUADS * AC_WIDEST);
-  int32_t *offsets = (int32_t *)(sums + rows / 4 * AC_WIDEST);
+  i32x8 *sums = (i32x8 *)(panel + 4 * PANEL_QUADS * PANEL_PIXELS);
+  int32_t *offsets = (int32_t *)(sums + rows / 4 * PANEL_PIXELS);
   ac_input_offsets(p, source, (p->columns + 3) / 4, offsets);
   const int64_t pixels = outputs->positions, tiles = (pixels + TILE_PIXELS - 1) / TILE_PIXELS;
   const int64_t panels = (tiles + PANEL_TILES - 1) / PANEL_TILES, parts = (inputs + PANEL_QUADS - 1) / PANEL_QUADS;
@@ -168,7 +169,7 @@ static void dense_by_pairs(const ac_problem *p, const ac_view *outputs, const ac
       for (int64_t row = 0; row < rows; row += 8) {
         const int two = row + 4 < rows;
         const int8_t *weights = (const int8_t *)p->weights + STEP * (row / 4 * inputs + first);
-        i32x8 *own = sums + row / 4 * AC_WIDEST;
+        i32x8 *own = sums + row / 4 * PANEL_PIXELS;
         const int8_t *const later = row + 8 < rows ? weights + 2 * STEP * inputs
                                                    : (const int8_t *)p->weights + STEP * (part.last ? 0 : first + depth);
         for (int64_t t = tile, pixel = begin, next; t < behind; t++, own += (1 + two) * (next - pixel), pixel = next) {

@@ -117,7 +117,11 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 
 /* The compiler has these sums in registers here, and moves no load from behind to before: where a loop needs all registers there are,
  * loading early means spilling. */
+#if defined(__AVX512F__)
+#define AC_SETTLE(a, b, c) __asm__ volatile("" : "+v"(a), "+v"(b), "+v"(c) : : "memory")
+#else
 #define AC_SETTLE(a, b, c) __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c) : : "memory")
+#endif
 
 /* ARM: all of them are loaded before any is used. A core that issues in order waits a cycle or two for each that is used at once. */
 #if defined(__aarch64__)
@@ -130,6 +134,18 @@ typedef int32_t i32_memory __attribute__((aligned(1), may_alias));
 #define AC_JOIN(a, b) AC_JOIN_(a, b)
 #define AC_LOAD(type, pointer) (*(const AC_JOIN(type, _memory) *)(pointer))
 #define AC_STORE(type, pointer, value) (*(AC_JOIN(type, _memory) *)(pointer) = (value))
+
+/* Bring a line into L1. Only where its effect has been measured. */
+#if defined(__AVX__)
+#define AC_FETCH(p, write) __builtin_prefetch(p, write)
+#else
+#define AC_FETCH(p, write) ((void)0)
+#endif
+
+/* The sum of the 4 quarters of 16 lanes. */
+#define AC_QUARTERS(v)                                                                      \
+  ((__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7)) + \
+   (__builtin_shufflevector(v, v, 8, 9, 10, 11) + __builtin_shufflevector(v, v, 12, 13, 14, 15)))
 
 /* All lanes `value`; the compiler makes it one broadcast, or a by-element operand. */
 #define AC_SPLAT(type, value) ((value) - (type){0})
