@@ -11,7 +11,7 @@ import platform
 from pathlib import Path
 
 #: Bytes by which a process may grow before what it has freed goes back: buffers of many sizes leave gaps that nothing fills.
-GROWTH = 1_500_000_000
+GROWTH = 1_200_000_000
 
 #: Bytes that were resident when freed memory was last given back.
 _resident_then = 0
