@@ -117,6 +117,10 @@ class PlanEvaluator:
         """Scores that were computed before, on the same samples: they are not computed again."""
         self._scores.update(scores)
 
+    def forget_scores(self) -> None:
+        """Compute every Plan again when it is asked for next."""
+        self._scores.clear()
+
     def forget(self) -> None:
         """Give back the memory of everything but losses."""
         self._cache.clear()

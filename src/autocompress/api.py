@@ -339,6 +339,8 @@ def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phase
             f"{prepared.key} {space.fingerprint} {settings.method} {counts} {TEMPERATURE:g} {__version__}",
             update,
         )
+    # A run that finds the table made knows no score of it: trials shall not depend on which run made it.
+    evaluator.forget_scores()
     objectives = cast(tuple[Objective, ...], settings.objectives)
     return Problem(space, prepared.profile.latency, errors, settings.max_size, objectives)
 
