@@ -17,7 +17,7 @@ kept = memory.resident()
 assert kept > begin - 50_000_000, (begin, kept)
 memory.GROWTH = 1 << 40
 memory.bound_freed_memory()
-assert memory.resident() == kept
+assert abs(memory.resident() - kept) < 10_000_000, "within GROWTH nothing goes back"
 memory.GROWTH = 100_000_000
 memory.bound_freed_memory()
 returned = memory.resident()
