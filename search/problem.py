@@ -230,8 +230,8 @@ class Problem:
 
     def starts(self, budget_ms: float) -> list[Plan]:
         """Dense Plans around which solutions for a budget are sought: the base Plan first, then those with more and more bits."""
-        limit = START_ABOVE * max(budget_ms, self.latency.ms(self.base))
-        return [plan for plan, ms in self._refinements if ms <= limit or plan == self.base]
+        limit = START_ABOVE * max(budget_ms, self._refinements[0][1])
+        return [plan for plan, ms in self._refinements if ms <= limit]
 
     @cached_property
     def _refinements(self) -> list[tuple[Plan, float]]:
