@@ -143,10 +143,11 @@ class Candidate:
         if correct is not None:
             y = correct(op, y, scale)
         if quantizer is None:
-            return _rounded(apply_activation(op.activation, y), stored)
+            y = apply_activation(op.activation, y, not y.requires_grad)
+            return Value(half_through(y, own=True) if stored == "fp16" else y, 1.0, stored)
         bounds = clipping(op.activation, quantizer)
         if bounds is None:
-            return _quantized(apply_activation(op.activation, y.mul_(scale)), quantizer)
+            return _quantized(apply_activation(op.activation, y.mul_(scale), not y.requires_grad), quantizer)
         return Value(round_between(y, *bounds), scale, "int8")
 
 

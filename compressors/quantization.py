@@ -141,9 +141,15 @@ def round_between(x: Tensor, low: float, high: float) -> Tensor:
     return round_through(F.hardtanh(x, low, high) if x.requires_grad else x.clamp_(low, high))
 
 
-def half_through(x: Tensor) -> Tensor:
-    """The nearest half precision values, in float32; the gradient, if one is wanted, passes straight through in float32."""
-    return _straight_through(x, _halved) if x.requires_grad else _halved(x)
+def half_through(x: Tensor, own: bool = False) -> Tensor:
+    """The nearest half precision values, in float32; the gradient, if one is wanted, passes straight through in float32.
+
+    Args:
+        own: `x` may be overwritten.
+    """
+    if x.requires_grad:
+        return _straight_through(x, _halved)
+    return x.copy_(x.half()) if own else _halved(x)
 
 
 def _straight_through(x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:

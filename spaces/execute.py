@@ -11,25 +11,35 @@ from torch import Tensor
 
 from .network import INPUT, Activation, Network, Op
 
+#: Samples that are padded at a time.
+PADDED = 8
+#: Kinds of ops that never return (a view of) an input.
+FRESH = ("conv2d", "linear", "affine", "add", "mul")
+
+#: Called with a tensor, whether it may be overwritten, and the activation's constants.
 _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "clamp": torch.clamp,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "leaky_relu": F.leaky_relu,
-    "tanh": torch.tanh,
-    "elu": F.elu,
+    "none": lambda x, own: x,
+    "relu": lambda x, own: F.relu(x, inplace=own),
+    "clamp": lambda x, own, low, high: x.clamp_(low, high) if own else x.clamp(low, high),
+    "hardswish": lambda x, own: F.hardswish(x, inplace=own),
+    "hardsigmoid": lambda x, own: F.hardsigmoid(x, inplace=own),
+    "silu": lambda x, own: F.silu(x, inplace=own),
+    "sigmoid": lambda x, own: x.sigmoid_() if own else x.sigmoid(),
+    "gelu": lambda x, own: F.gelu(x),
+    "gelu_tanh": lambda x, own: F.gelu(x, approximate="tanh"),
+    "leaky_relu": lambda x, own, slope: F.leaky_relu(x, slope, inplace=own),
+    "tanh": lambda x, own: x.tanh_() if own else x.tanh(),
+    "elu": lambda x, own, alpha: F.elu(x, alpha, inplace=own),
 }
 
 
-def apply_activation(activation: Activation, x: Tensor) -> Tensor:
-    """`activation` of every element of `x`; `x` itself where there is none."""
-    return _ACTIVATIONS[activation.name](x, *activation.constants)
+def apply_activation(activation: Activation, x: Tensor, own: bool = False) -> Tensor:
+    """`activation` of every element of `x`; `x` itself where there is none.
+
+    Args:
+        own: `x` may be overwritten, and no gradient is wanted: a fresh tensor would cost as many page faults as it has pages.
+    """
+    return _ACTIVATIONS[activation.name](x, own, *activation.constants)
 
 
 def run_op(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
@@ -42,7 +52,8 @@ def run_op(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> T
     Returns:
         Shape (batch, ...); channels_last where `inputs` are.
     """
-    return apply_activation(op.activation, _RULES[op.kind](op, inputs, tensors))
+    y = _RULES[op.kind](op, inputs, tensors)
+    return apply_activation(op.activation, y, op.kind in FRESH and not y.requires_grad)
 
 
 def run(
@@ -73,11 +84,15 @@ def run(
 def _conv2d(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
     x, attributes = inputs[0], op.attributes
     top, left, bottom, right = attributes["padding"]
-    padding = (top, left)
-    if (top, left) != (bottom, right):
-        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
     weight, bias = tensors[f"{op.name}.weight"], tensors[f"{op.name}.bias"]
-    return F.conv2d(x, weight, bias, attributes["stride"], padding, attributes["dilation"], attributes["groups"])
+
+    def convolved(x: Tensor, padding: tuple[int, int]) -> Tensor:
+        return F.conv2d(x, weight, bias, attributes["stride"], padding, attributes["dilation"], attributes["groups"])
+
+    if (top, left) == (bottom, right):
+        return convolved(x, (top, left))
+    # torch pads both sides alike. A padded copy of a few samples at a time stays in cache.
+    return torch.cat([convolved(F.pad(part, (left, right, top, bottom)), (0, 0)) for part in torch.split(x, PADDED)])
 
 
 def _linear(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:

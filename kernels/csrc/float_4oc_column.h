@@ -1,6 +1,23 @@
 /* Included by float_4oc.h: 4 rows of one position, or 8, which has nothing to be lanes. The lanes are the 4 rows, for 4 inputs on AVX-512, else
  * for PAIR inputs. An input is gathered COPIES times.
  */
+/* What is done with the products of 4 rows of a part: they are added to what was there, and kept or made outputs. */
+static inline __attribute__((always_inline)) void column_store(const ac_part *part, const ac_gathered *tile, int64_t row, real *own,
+                                                               REALS(4) total) {
+  const ac_problem *p = part->p;
+  if (part->first)
+    total += __builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4));
+  else
+    total += AC_LOAD(REALS(4), own);
+  if (!part->last) {
+    AC_STORE(REALS(4), own, total);
+    return;
+  }
+  total = FINISH(4)(p, part->bounds, total);
+  for (int i = 0; i < 4 && row + i < p->rows && tile->place.whole; i++)
+    part->y[(row + i) * p->y_plane + tile->place.pixel] = (element)total[i];
+}
+
 #if MOST_GROUPS == 2
 #define COPIES 1
 
@@ -19,22 +36,11 @@ static inline __attribute__((always_inline)) void column_step(REALS(16) *sum, co
 /* What is left from input n on, and the outputs. */
 static inline __attribute__((always_inline)) void column_end(const ac_part *part, const ac_gathered *tile, const int groups, int64_t row,
                                                              const element *weights, real *own, const REALS(16) *sum, int64_t n) {
-  const ac_problem *p = part->p;
   AC_UNROLL for (int group = 0; group < groups; group++, row += 4, own += 4) {
     REALS(4) total = AC_QUARTERS(sum[group]);
     for (int64_t i = n; i < part->depth; i++)
       total += LOAD_REALS(4, weights + group * part->next_weights + 4 * i) * (real)tile->inputs[i];
-    if (part->first)
-      total += __builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4));
-    else
-      total += AC_LOAD(REALS(4), own);
-    if (!part->last) {
-      AC_STORE(REALS(4), own, total);
-      continue;
-    }
-    total = FINISH(4)(p, part->bounds, total);
-    for (int i = 0; i < 4 && row + i < p->rows && tile->place.whole; i++)
-      part->y[(row + i) * p->y_plane + tile->place.pixel] = (element)total[i];
+    column_store(part, tile, row, own, total);
   }
 }
 
@@ -90,7 +96,6 @@ static void gather_column(element *to, const element *from, const int32_t *offse
 static AC_NOINLINE void tile_column(const ac_part *part, const ac_gathered *tile, int64_t count, int64_t row, const element *weights,
                                     real *own) {
   (void)count;
-  const ac_problem *p = part->p;
   const element *from = tile->inputs;
   const int64_t depth = part->depth;
   VECTOR sum[CHAINS] = {0};
@@ -109,17 +114,7 @@ static AC_NOINLINE void tile_column(const ac_part *part, const ac_gathered *tile
 #else
   REALS(4) total = sum[0];
 #endif
-  if (part->first)
-    total += __builtin_convertvector(AC_LOAD(f32x4, p->bias + row), REALS(4));
-  else
-    total += AC_LOAD(REALS(4), own);
-  if (!part->last) {
-    AC_STORE(REALS(4), own, total);
-    return;
-  }
-  total = FINISH(4)(p, part->bounds, total);
-  for (int i = 0; i < 4 && row + i < p->rows && tile->place.whole; i++)
-    part->y[(row + i) * p->y_plane + tile->place.pixel] = (element)total[i];
+  column_store(part, tile, row, own, total);
 }
 
 #undef VECTOR

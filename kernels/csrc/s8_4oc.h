@@ -49,32 +49,8 @@ typedef struct {
 #endif
 
 #if AC_VNNI
-#define TILE tile_1
-#define LANES 16
-#define VECTORS 1
-#include "s8_4oc_tile.h"
-
-#define TILE tile_2
-#define LANES 16
-#define VECTORS 2
-#include "s8_4oc_tile.h"
-
-#define TILE tile_3
-#define LANES 16
-#define VECTORS 3
-#include "s8_4oc_tile.h"
-
-#define TILE tile_4
-#define LANES 16
-#define VECTORS 4
-#include "s8_4oc_tile.h"
-
-#define TILE tile_5
-#define LANES 16
-#define VECTORS 5
-#include "s8_4oc_tile.h"
-
-static ac_tile_function *const tile_functions[] = {tile_1, tile_2, tile_3, tile_4, tile_5};
+#define TILE_FILE "s8_4oc_tile.h"
+#include "s8_vnni_tiles.h"
 #else
 #define TILE tile_wide
 #define LANES LANES_WIDE

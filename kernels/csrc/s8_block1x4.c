@@ -1,5 +1,5 @@
-/* int8, block1x4: every output channel keeps its own quads of inputs. Tiles of 1 output channel x 32 (VNNI: up to 96)
- * pixels.
+/* int8, block1x4: every output channel keeps its own quads of inputs. Tiles of 1 output channel x 32 pixels. With VNNI
+ * they have up to 96, and a single pixel takes up to 512 inputs from registers.
  *
  * Packing, rows padded to a multiple of 4 with rows that keep nothing, columns padded with zeros to a multiple of 4; a quad is
  * 4 columns at one position of the window:
@@ -20,37 +20,8 @@
 #define MOST_VECTORS 6 /* sums of 4 rows of so many are registers */
 #define SUMS_STAY AC_UNROLL
 
-#define TILE tile_1
-#define LANES 16
-#define VECTORS 1
-#include "s8_1oc_tile.h"
-
-#define TILE tile_2
-#define LANES 16
-#define VECTORS 2
-#include "s8_1oc_tile.h"
-
-#define TILE tile_3
-#define LANES 16
-#define VECTORS 3
-#include "s8_1oc_tile.h"
-
-#define TILE tile_4
-#define LANES 16
-#define VECTORS 4
-#include "s8_1oc_tile.h"
-
-#define TILE tile_5
-#define LANES 16
-#define VECTORS 5
-#include "s8_1oc_tile.h"
-
-#define TILE tile_6
-#define LANES 16
-#define VECTORS 6
-#include "s8_1oc_tile.h"
-
-static ac_tile_function *const tile_functions[] = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
+#define TILE_FILE "s8_1oc_tile.h"
+#include "s8_vnni_tiles.h"
 
 #else
 #define WIDE 32
@@ -92,12 +63,10 @@ static inline i32x4 row_sums(const int8_t *x, const int32_t *offsets, const int8
   return sums;
 }
 
-static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
-  const ac_place place = ac_place_of(p, view, position, 1);
-  if (!place.whole) return;
+/* All rows at one position, where x begins. */
+static void gathered_rows(const ac_problem *p, const int8_t *x, const ac_place *place, void *y) {
   const int8_t *weights = p->weights;
   const int32_t *offsets = p->offsets;
-  x += 4 * position;
   for (int64_t row = 0; row < p->rows; row += 4) {
     i32x4 sums[4];
     for (int i = 0; i < 4; i++) {
@@ -106,8 +75,74 @@ static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t 
       weights += 4 * count;
       offsets += count;
     }
-    store_pixel(p, row, AC_LOAD(i32x4, p->start + row) + totals(sums), &place, y);
+    store_pixel(p, row, AC_LOAD(i32x4, p->start + row) + totals(sums), place, y);
   }
+}
+
+#if AC_VNNI
+#define MOST_HELD 8 /* vectors of inputs that are kept in registers */
+
+/* As totals, of whole vectors. */
+static inline i32x4 wide_totals(const i32x16 *sums) {
+  i32x16 pairs[2];
+  AC_UNROLL for (int i = 0; i < 2; i++) {
+    const i32x16 a = sums[2 * i], b = sums[2 * i + 1];
+    pairs[i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+               __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  }
+  return add_quads(__builtin_shufflevector(pairs[0], pairs[1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+                   __builtin_shufflevector(pairs[0], pairs[1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31));
+}
+
+/* The products of up to 16 kept blocks, whose inputs are picked from `held` vectors, and what flipping those adds to them. */
+static inline __attribute__((always_inline)) void picked_blocks(i32x16 *own, i32x16 *more, const int held, const i32x16 *inputs, i32x16 at,
+                                                                i32x16 weight) {
+  const i32x16 input = held == 2 ? pick2_i32x16(inputs, at) : held == 4 ? pick4_i32x16(inputs, at) : pick8_i32x16(inputs, at);
+  *own = dot4u_i32x16(*own, input, weight);
+  *more = dot4u_i32x16(*more, flip_i32x16((i32x16){0}), weight);
+}
+
+/* As gathered_rows, with 16 kept blocks of a row as lanes: all inputs, `quads` of them, are held in registers. */
+static inline __attribute__((always_inline)) void picked_rows(const ac_problem *p, const int held, const int8_t *x, int64_t quads,
+                                                              const ac_place *place, void *y) {
+  const int8_t *weights = p->weights;
+  const int32_t *offsets = p->offsets;
+  i32x16 inputs[MOST_HELD] = {{0}};
+  for (int v = 0; 16 * v < quads; v++) inputs[v] = flip_i32x16(some_quads_i32x16(x + 64 * v, quads - 16 * v < 16 ? quads - 16 * v : 16));
+  for (int64_t row = 0; row < p->rows; row += 4) {
+    i32x16 sums[4];
+    AC_UNROLL for (int i = 0; i < 4; i++) {
+      i32x16 own = {0}, more = {0};
+      int64_t left = p->counts[row + i];
+      for (; left >= 16; left -= 16, offsets += 16, weights += 64)
+        picked_blocks(&own, &more, held, inputs, AC_LOAD(i32x16, offsets), AC_LOAD(i32x16, weights));
+      if (left != 0)
+        picked_blocks(&own, &more, held, inputs, some_quads_i32x16((const int8_t *)offsets, left), some_quads_i32x16(weights, left));
+      offsets += left;
+      weights += 4 * left;
+      sums[i] = own - more;
+    }
+    store_pixel(p, row, AC_LOAD(i32x4, p->start + row) + wide_totals(sums), place, y);
+  }
+}
+#endif
+
+static void single_pixel(const ac_problem *p, const ac_view *view, const int8_t *x, void *y, int64_t position) {
+  const ac_place place = ac_place_of(p, view, position, 1);
+  if (!place.whole) return;
+  x += 4 * position;
+#if AC_VNNI
+  const int64_t last = view->copied ? view->plane : p->x_height * p->x_width; /* planes of x may be further apart */
+  const int64_t quads = ((p->columns + 3) / 4 - 1) * view->plane + last - position;
+  if (quads <= 32)
+    picked_rows(p, 2, x, quads, &place, y);
+  else if (quads <= 64)
+    picked_rows(p, 4, x, quads, &place, y);
+  else if (quads <= 16 * MOST_HELD)
+    picked_rows(p, MOST_HELD, x, quads, &place, y);
+  else
+#endif
+    gathered_rows(p, x, &place, y);
 }
 
 static const int32_t *begin_of(const ac_problem *p, void *room) {

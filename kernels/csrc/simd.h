@@ -300,7 +300,7 @@ static inline i32x4 dot4_i32x4(i32x4 sum, i32x4 x, i32x4 w) {
 /* AC_VNNI: this machine multiplies u8 by s8 in vectors of 64 bytes, any of them exactly. So x is made unsigned, which adds 128 to each of
  * its elements: `flip`. Sums begin lower by 128 times the sum of their weights; where they wrap on their way, they wrap back. dot4u: as
  * dot4, with a flipped x and any w. Elsewhere nothing is flipped, and dot4u is dot4. some_quads: the first 0 < count <= 16, others 0.
- * store_lanes: those whose bits are set, one after the other. */
+ * store_lanes: those whose bits are set, one after the other. pick: of 2, 4 or 8 vectors the lanes of these numbers. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__) && AC_F32_LANES == 16
 #define AC_VNNI 1
 static inline i32x4 dot4u_i32x4(i32x4 sum, i32x4 x, i32x4 w) { return (i32x4)_mm_dpbusd_epi32((__m128i)sum, (__m128i)x, (__m128i)w); }
@@ -317,6 +317,17 @@ static inline i32x16 flip_i32x16(i32x16 x) { return x ^ AC_FLIP; }
 static inline i32x16 splat_quad_i32x16(const int8_t *w, int i) { return AC_SPLAT(i32x16, *(const i32_memory *)(w + 4 * i)); }
 static inline i32x16 some_quads_i32x16(const int8_t *x, int64_t count) {
   return (i32x16)_mm512_maskz_loadu_epi32((__mmask16)(0xffff >> (16 - count)), x);
+}
+static inline i32x16 pick2_i32x16(const i32x16 *from, i32x16 at) {
+  return (i32x16)_mm512_permutex2var_epi32((__m512i)from[0], (__m512i)at, (__m512i)from[1]);
+}
+static inline i32x16 pick4_i32x16(const i32x16 *from, i32x16 at) {
+  const __mmask16 upper = _mm512_test_epi32_mask((__m512i)at, _mm512_set1_epi32(32));
+  return (i32x16)_mm512_mask_mov_epi32((__m512i)pick2_i32x16(from, at), upper, (__m512i)pick2_i32x16(from + 2, at));
+}
+static inline i32x16 pick8_i32x16(const i32x16 *from, i32x16 at) {
+  const __mmask16 upper = _mm512_test_epi32_mask((__m512i)at, _mm512_set1_epi32(64));
+  return (i32x16)_mm512_mask_mov_epi32((__m512i)pick4_i32x16(from, at), upper, (__m512i)pick4_i32x16(from + 4, at));
 }
 static inline void store_lanes_i32x16(void *to, i32x16 x, uint32_t lanes) {
   const __mmask16 first = (__mmask16)((1u << __builtin_popcount(lanes)) - 1);

@@ -724,6 +724,11 @@ SHAPES = (
     Layer(6, 10, (1, 127), density=0.6, activation="silu", real=True, gap=1),
     Layer(12, 70, (1, 1), density=0.4),
     Layer(9, 20, (1, 64), density=0.0, activation="gelu"),
+    # A single pixel, and three: of as many inputs as fill 4 and 8 vectors of 16 quads, and of more.
+    Layer(6, 201, (1, 1), density=0.5, activation="relu"),
+    Layer(9, 509, (1, 1), density=0.6, gap=3),
+    Layer(5, 530, (1, 1), density=0.4),
+    Layer(7, 90, (1, 3), density=0.7, gap=1),
     Layer(6, 5, (7, 7), (3, 3), padding=(1, 1, 1, 1), activation="relu", density=0.7, gap=2),
     Layer(5, 3, (9, 11), (3, 3), (2, 2), padding=(0, 0, 1, 1), activation="elu", density=0.8),
     Layer(4, 6, (4, 5), (5, 2), (3, 1), (1, 2), (2, 1, 0, 1), groups=2, activation="tanh"),
