@@ -84,15 +84,14 @@ def run(
 def _conv2d(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
     x, attributes = inputs[0], op.attributes
     top, left, bottom, right = attributes["padding"]
+    padding = (top, left)
+    if (top, left) != (bottom, right):
+        # torch pads both sides alike. A padded copy of a few samples at a time stays in cache.
+        if len(x) > PADDED:
+            return torch.cat([_conv2d(op, [part], tensors) for part in torch.split(x, PADDED)])
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
     weight, bias = tensors[f"{op.name}.weight"], tensors[f"{op.name}.bias"]
-
-    def convolved(x: Tensor, padding: tuple[int, int]) -> Tensor:
-        return F.conv2d(x, weight, bias, attributes["stride"], padding, attributes["dilation"], attributes["groups"])
-
-    if (top, left) == (bottom, right):
-        return convolved(x, (top, left))
-    # torch pads both sides alike. A padded copy of a few samples at a time stays in cache.
-    return torch.cat([convolved(F.pad(part, (left, right, top, bottom)), (0, 0)) for part in torch.split(x, PADDED)])
+    return F.conv2d(x, weight, bias, attributes["stride"], padding, attributes["dilation"], attributes["groups"])
 
 
 def _linear(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
