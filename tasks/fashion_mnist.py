@@ -149,9 +149,8 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 #: The authors' own mirror.
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
-#: Training images that training leaves out: its decisions and the search's calibration come from these.
+#: Training images that training leaves out: they make its decisions, and are the search's calibration.
 HELD_OUT = 5_000
-CALIBRATION = 2_048
 #: Images that fine-tuning gets at a time.
 TRAINING_BATCH = 64
 
@@ -239,7 +238,7 @@ def load_network(network: str) -> nn.Module:
 def _task(name: str, network: str, data: Path | None) -> Task:
     model = load_network(network)
     trained, held_out = split_held_out(load_images("train", data))
-    calibration = normalise(held_out.images[:CALIBRATION])
+    calibration = normalise(held_out.images)
     test = load_images("test", data)
     return Task(
         name=name,
@@ -248,7 +247,7 @@ def _task(name: str, network: str, data: Path | None) -> Task:
         calibration=calibration,
         evaluation=(normalise(test.images), test.labels),
         metric="top1",
-        training=TrainingInputs(torch.cat([trained.images, held_out.images[CALIBRATION:]])),
+        training=TrainingInputs(trained.images),
     )
 
 

@@ -41,7 +41,7 @@ class Task:
         evaluation: inputs, or (inputs, labels), which the search never sees; the report's numbers come from here.
         training: more unlabelled inputs, for `--finetune`: a tensor, or an iterable of batches, which is begun again whenever it
             ends and is never read as a whole. None of them may be in `evaluation`, or among the last `scoring_count` of the
-            inputs of `calibration` that are used (the first 512, of small networks up to 2048), which judge what was trained. By
+            inputs of `calibration` that are used (the first 512, of small networks up to 8192), which judge what was trained. By
             default the calibration inputs before these.
         metric: higher is better. `agreement` is the share of samples with the dense model's answer (argmax); `top1` the share
             with the label's; a callable gets the compressed model and `evaluation`.

@@ -47,7 +47,7 @@ def test_what_scores_did_not_reconstruct_and_does_not_decide(tiny: Prepared) -> 
 
 
 @pytest.mark.parametrize(
-    ("count", "numbers", "asked", "expected"), [(600, 2, None, 128), (150, 2, None, 50), (48, 2, None, 32), (600, 2, 7, 7)]
+    ("count", "numbers", "asked", "expected"), [(1700, 2, None, 512), (150, 2, None, 50), (48, 2, None, 32), (600, 2, 7, 7)]
 )
 def test_how_many_inputs_score_trials(tiny: Prepared, count: int, numbers: int, asked: int | None, expected: int) -> None:
     trials, finalists = split_scoring(torch.arange(float(count)), network_of(tiny, numbers), asked)

@@ -16,7 +16,7 @@ from .tasks.task import Task, input_batches, scoring_count
 BATCH = 32
 #: Calibration inputs that are used at most, that score a trial, on which statistics are corrected when a trial is scored, and that decide
 #: between finalists: of a large network, and at most of a small one.
-CALIBRATION, SCORING, CORRECTING, HELD_OUT = (512, 2048), (32, 128), (24, 96), (128, 512)
+CALIBRATION, SCORING, CORRECTING, HELD_OUT = (512, 8192), (32, 512), (24, 96), (128, 1024)
 #: Numbers that a network computes for one input, from which on it is large: those of EfficientNet-Lite0.
 LARGE = 7_000_000
 
