@@ -143,11 +143,11 @@ class Candidate:
         if correct is not None:
             y = correct(op, y, scale)
         if quantizer is None:
-            y = apply_activation(op.activation, y, not y.requires_grad)
+            y = apply_activation(op.activation, y, own=True)
             return Value(half_through(y, own=True) if stored == "fp16" else y, 1.0, stored)
         bounds = clipping(op.activation, quantizer)
         if bounds is None:
-            return _quantized(apply_activation(op.activation, y.mul_(scale), not y.requires_grad), quantizer)
+            return _quantized(apply_activation(op.activation, y.mul_(scale), own=True), quantizer)
         return Value(round_between(y, *bounds), scale, "int8")
 
 

@@ -37,9 +37,9 @@ def apply_activation(activation: Activation, x: Tensor, own: bool = False) -> Te
     """`activation` of every element of `x`; `x` itself where there is none.
 
     Args:
-        own: `x` may be overwritten, and no gradient is wanted: a fresh tensor would cost as many page faults as it has pages.
+        own: `x` may be overwritten, which it is where no gradient is wanted: fresh memory costs a page fault for every page.
     """
-    return _ACTIVATIONS[activation.name](x, own, *activation.constants)
+    return _ACTIVATIONS[activation.name](x, own and not x.requires_grad, *activation.constants)
 
 
 def run_op(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
@@ -52,8 +52,7 @@ def run_op(op: Op, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> T
     Returns:
         Shape (batch, ...); channels_last where `inputs` are.
     """
-    y = _RULES[op.kind](op, inputs, tensors)
-    return apply_activation(op.activation, y, op.kind in FRESH and not y.requires_grad)
+    return apply_activation(op.activation, _RULES[op.kind](op, inputs, tensors), own=op.kind in FRESH)
 
 
 def run(
