@@ -77,7 +77,7 @@ def measure(task: Task, found: Profile, settings: SearchSettings, cache: Path) -
     wanted = {layer.name: tuple({plan[layer.name] for plan in plans.values()}) for layer in found.layers}
     database = LayerDatabase.build(cache, found.network, found.layers, found.space.groups, wanted, statistics, "")
     quantizers = find_quantizers(found.network, batches[:2])
-    samples = split_scoring(scoring, found.network, settings.search_samples)[0]
+    samples = split_scoring(scoring, found.network, settings.search_samples).trials
     correcting = split_samples(reconstruction, inputs_for(found.network, *CORRECTING))[0]
     evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, samples, correcting, prefix_bytes=0)
     recovered = Recovery(evaluator, torch.cat([correcting, samples]))

@@ -75,7 +75,7 @@ def overhead(problem: Problem, sampler: str, budget_ms: float, trials: int) -> d
     def score(plan: Plan, rival: Score | None) -> Score:
         marks.append(time.perf_counter())
         loss = quadratic.loss(plan)
-        return Score(loss, loss, 1, 1)
+        return Score(loss, (loss,), 1, 1)
 
     plans = baselines(problem, budget_ms)
     parameters = Parameters(problem.space)

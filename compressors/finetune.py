@@ -8,6 +8,7 @@ training begins (a row's root mean square weight, a channel's spread), so that o
 References:
     [FM] Beyer et al.: Knowledge distillation: A good teacher is patient and consistent. CVPR 2022.
     [LSQ] Esser et al.: Learned Step Size Quantization. ICLR 2020.
+    [SWA] Izmailov et al.: Averaging Weights Leads to Wider Optima and Better Generalization. UAI 2018.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ from .quantization import codes, to_half
 from .recovery import channel_axis
 
 #: To be raised whenever a checkpoint of the version before would mean something else.
-VERSION = 2
+VERSION = 3
 #: Numbers that all tensors of a batch together may hold, and the batch sizes within which it is chosen by that.
 _NUMBERS, _SMALLEST, _LARGEST = 1 << 27, 8, 64
 #: How often in all the held-out inputs are scored, and after how many scores without improvement training stops.
 CHECKS, PATIENCE = 20, 10
+#: What is scored is an average of the parameters [SWA] in which a batch counts e times less after this share of the time.
+MEMORY = 0.05
 #: A score so many times as high as the best one sends training back to the best, with rates so many times lower.
 WORSE, SLOWER = 1.05, 3.0
 #: A score this share below the best one is better: less is rounding.
@@ -70,7 +73,7 @@ class Recipe:
     small_rate: float = 3e-3
     warm_up: float = 0.05
     temperature: float = TEMPERATURE
-    features: float = 1.0
+    features: float = 50.0
     attention: float = 0.0
     seed: int = 0
 
@@ -155,6 +158,7 @@ class _Run:
         self._idle = 0
         self._checked = 0.0
         self._rate, self._risen_from = 1.0, 0.0
+        self._average = _copies(self._student.parameters)
         self._best: dict[str, Tensor] = {}
         if not self._restore():
             self._before = self._lowest = lesson.loss(lesson.start)
@@ -175,10 +179,12 @@ class _Run:
             share = self._seconds / seconds
             progress(int(1000 * share), 1000, self._story)
             value = self._step(share)
-            self._seconds += time.monotonic() - begun
+            passed = time.monotonic() - begun
+            self._seconds += passed
             improved = False
             if not math.isfinite(value):
                 break
+            self._remember(passed / seconds)
             if self._seconds >= min(self._checked + seconds / CHECKS, seconds):
                 improved = self._check(self._seconds / seconds)
             if improved or time.monotonic() > saved + CHECKPOINT_SECONDS:
@@ -218,15 +224,21 @@ class _Run:
         self._steps += 1
         return float(loss.detach())
 
+    def _remember(self, share: float) -> None:
+        """Let the parameters after a step that took a share of the time into the average."""
+        with torch.no_grad():
+            for name, value in self._student.parameters.items():
+                self._average[name].lerp_(value, 1.0 - math.exp(-share / MEMORY))
+
     def _check(self, share: float) -> bool:
         """Score what has been learned; whether it is better than all before. What is clearly worse is undone."""
         with torch.no_grad():
-            loss = self._lesson.loss(self._student.candidate())
+            loss = self._lesson.loss(replace(self._student, parameters=self._average).candidate())
         improved = loss < (1.0 - BETTER) * self._lowest
         self._idle = 0 if improved else self._idle + 1
         if improved:
             self._lowest = loss
-            self._best = {name: value.detach().clone() for name, value in self._student.parameters.items()}
+            self._best = _copies(self._average)
         elif not loss <= WORSE * self._lowest:
             self._go_back(share)
         self._checked = self._seconds
@@ -238,11 +250,13 @@ class _Run:
         with torch.no_grad():
             for name, value in self._student.parameters.items():
                 value.copy_(best[name])
+        self._average = _copies(best)
         self._optimizer.state.clear()
         self._rate, self._risen_from = self._rate / SLOWER, share
 
     def _save(self) -> None:
         tensors = {f"now.{name}": value.detach() for name, value in self._student.parameters.items()}
+        tensors |= {f"average.{name}": value for name, value in self._average.items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
         for number, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{what}": value for what, value in state.items()}
@@ -261,6 +275,7 @@ class _Run:
         with torch.no_grad():
             for name, value in self._student.parameters.items():
                 value.copy_(tensors[f"now.{name}"])
+        self._average = {name: tensors[f"average.{name}"] for name in self._student.parameters}
         self._best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
@@ -331,6 +346,10 @@ class Student:
             moved = self.parameters[f"{layer}.bias"] * self.bias_units[layer]
             tensors[f"{layer}.bias"] = self.start.network.tensors[f"{layer}.bias"] + moved
         return replace(self.start, network=replace(self.start.network, tensors=tensors), scales=scales)
+
+
+def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in parameters.items()}
 
 
 class _Inner:

@@ -25,6 +25,8 @@ from .score import Score
 
 #: One of so many samples is among the first ones.
 FIRST = 4
+#: Parts of the inputs whose prefixes are kept: those that every Plan, or nearly every one, is computed on.
+_KEPT = 3
 
 
 def first_samples(count: int) -> int:
@@ -42,7 +44,8 @@ class PlanEvaluator:
     """Losses of Plans: how far outputs for some inputs are from the dense network's, after statistics correction on others.
 
     On the inputs on which it was found a correction looks better than it is, for some Plans more than for others, and a search
-    finds those (docs/methods.md). Samples are computed in two parts: a Plan that is hopeless on the first ones stops there.
+    finds those (docs/methods.md). Samples are computed in parts: a Plan that is hopeless on the first ones stops there, and only
+    the best go beyond the ordinary ones.
 
     Args:
         network: the captured, uncompressed network.
@@ -50,6 +53,7 @@ class PlanEvaluator:
         database: holds every (Layer, Option) that the Plans use.
         quantizers: of every tensor of the network.
         samples: inputs that score Plans, shape (samples, ...); the first ones in an order that stands for all (`spread`).
+        more: other inputs, shape (inputs, ...), on which the best Plans are scored too; None for none.
         correcting: inputs on which the statistics are corrected, shape (inputs, ...).
         prefix_bytes: memory for what Plans may share.
     """
@@ -63,15 +67,19 @@ class PlanEvaluator:
         samples: torch.Tensor,
         correcting: torch.Tensor,
         prefix_bytes: int = 650_000_000,
+        more: torch.Tensor | None = None,
     ) -> None:
         self.network = network
         self.groups = tuple(groups)
         self.database = database
         self.quantizers = quantizers
         self.samples, self.correcting = samples, correcting
-        # The parts in which inputs are computed: those that correct, the first samples, the other ones.
+        self.more = samples[:0] if more is None else more
+        self._scoring = torch.cat([samples, self.more])
+        # The parts in which inputs are computed: those that correct, the first samples, the other ones, those for the best alone.
         first = first_samples(len(samples))
-        parts = [correcting, samples[:first], samples[first:]]
+        parts = [correcting, samples[:first], samples[first:], self.more]
+        self._ordinary = 1 + sum(len(part) > 0 for part in parts[1:3])
         self._parts = [part.contiguous(memory_format=memory_format(part)) for part in parts if len(part)]
         self.dense = dense_candidate(network)
         self._cache = PrefixCache(network, prefix_bytes)
@@ -79,8 +87,8 @@ class PlanEvaluator:
 
     @cached_property
     def dense_outputs(self) -> torch.Tensor:
-        """What the uncompressed network gives for the samples."""
-        return outputs(self.dense.run, self.samples)
+        """What the uncompressed network gives for the samples, and for those on which only the best are scored."""
+        return outputs(self.dense.run, self._scoring)
 
     @cached_property
     def _moments(self) -> dict[str, Moments]:
@@ -100,16 +108,23 @@ class PlanEvaluator:
         """The loss of a Plan on all samples; each Plan is computed once."""
         return self.score(plan).loss
 
+    def ordinary_loss(self, plan: Plan) -> float:
+        """The loss of a Plan on `samples` alone; not remembered."""
+        with torch.inference_mode():
+            loss = self._computed(plan, None, self._ordinary).partial[-1]
+        bound_freed_memory()
+        return loss
+
     def score(self, plan: Plan, rival: Score | None = None) -> Score:
         """How good a Plan is; each one is computed once.
 
         Args:
-            rival: of a Plan that is at least as good in all but loss: where it beats this one on the first samples, that is all.
+            rival: of a Plan that is at least as good in all but loss: where it beats this one on some samples, that is all.
         """
         known = self._scores.get(plan)
-        if known is None or (not known.whole and (rival is None or not rival.beats(known.first))):
+        if known is None or (not known.whole and (rival is None or not rival.beats(known.partial))):
             with torch.inference_mode():
-                self._scores[plan] = self._computed(plan, rival)
+                self._scores[plan] = self._computed(plan, rival, len(self._parts))
             bound_freed_memory()
         return self._scores[plan]
 
@@ -125,19 +140,19 @@ class PlanEvaluator:
         """Give back the memory of everything but losses."""
         self._cache.clear()
 
-    def _computed(self, plan: Plan, rival: Score | None) -> Score:
-        """As `score`; the network is corrected first, and then used as it will be."""
+    def _computed(self, plan: Plan, rival: Score | None, parts: int) -> Score:
+        """As `score`, on so many of the parts; the network is corrected first, and then used as it will be."""
         candidate = self.candidate(plan)
         correction = StatisticsCorrection(self.kept_moments(self._moments, plan))
         self._part(candidate, plan, 0, correction)
         corrected = fold(candidate, correction)
-        found = self._part(corrected, plan, 1)
-        first = divergence(self.dense_outputs[: len(found)], found)
-        if rival is not None and rival.beats(first):
-            return Score(rival.projected(first), first, len(found), len(self.samples))
-        if len(self._parts) > 2:
-            found = torch.cat([found, self._part(corrected, plan, 2)])
-        return Score(divergence(self.dense_outputs, found), first, len(found), len(self.samples))
+        found, partial = self.dense_outputs[:0], list[float]()
+        for part in range(1, parts):
+            found = torch.cat([found, self._part(corrected, plan, part)])
+            partial.append(divergence(self.dense_outputs[: len(found)], found))
+            if rival is not None and rival.beats(partial):
+                return Score(rival.projected(partial), tuple(partial), len(found), len(self._scoring))
+        return Score(partial[-1], tuple(partial), len(found), len(self._scoring))
 
     def _part(self, candidate: Candidate, plan: Plan, part: int, correction: StatisticsCorrection | None = None) -> torch.Tensor:
         """What a network gives for one part of the inputs; `correction` learns on the way what is not known of it."""
@@ -152,7 +167,8 @@ class PlanEvaluator:
             for name in op.inputs:
                 if last_use[name] == op.name and name != network.output:
                     values.pop(name, None)
-            self._cache.store(Cut(position, values, gains, shifts), plan, part)
+            if part < _KEPT:
+                self._cache.store(Cut(position, values, gains, shifts), plan, part)
         return candidate.finish(values[network.output])
 
     def _kept(self, plan: Plan) -> dict[str, torch.Tensor]:

@@ -208,8 +208,8 @@ def run_trials(
 ) -> None:
     """Evaluate Plans until the study holds `trials` finished ones, or `timeout` seconds have passed.
 
-    Cheap evaluations come first: a Plan that some finished trial beats by far on the first samples, at no higher costs, is not
-    computed on the others. Baselines always are.
+    Cheap evaluations come first: a Plan that some finished trial beats at no higher costs, by far on the first samples or clearly
+    on the ordinary ones, is not computed on the others. Baselines always are.
     """
     end = math.inf if timeout is None else time.monotonic() + timeout
     # A sampler that proposes from the seed and the finished trials alone is made once: it remembers what it has worked out.
@@ -245,7 +245,8 @@ def run_trials(
             if problem.max_bytes is not None:
                 trial.set_constraint(SIZE_CONSTRAINT, costs["size"] - problem.max_bytes)
             found = scoring(plan, None if BASELINE in trial.user_attrs else rivals.best(_compared(problem, plan)))
-            trial.set_user_attr(SCORE, [_bounded(found.first), found.inputs, found.samples])
+            partial = [_bounded(loss) for loss in found.partial]
+            trial.set_user_attr(SCORE, [partial, found.inputs, found.samples])
             study.tell(trial, [_bounded(found.loss), *[costs[objective] for objective in problem.minimised(budget_ms)]])
         except (Exception, KeyboardInterrupt):
             # An interrupt may come when the trial has just been told.
@@ -268,9 +269,9 @@ class _Rivals:
             self._known.append((costs, score))
 
     def best(self, costs: tuple[float, ...]) -> Score | None:
-        """The one of least loss on the first samples among those with no higher cost of any kind."""
+        """The one of least loss among those with no higher cost of any kind."""
         fitting = (score for known, score in self._known if all(one <= other for one, other in zip(known, costs, strict=True)))
-        return min(fitting, key=lambda score: (score.first, score.loss), default=None)
+        return min(fitting, key=lambda score: (score.loss, score.partial), default=None)
 
 
 def _compared(problem: Problem, plan: Plan) -> tuple[float, ...]:
@@ -282,7 +283,10 @@ def _compared(problem: Problem, plan: Plan) -> tuple[float, ...]:
 def _score(trial: FrozenTrial) -> Score | None:
     """The Score of a finished trial; None where it is of another program."""
     stored = trial.user_attrs.get(SCORE)
-    return Score(trial.values[0], *stored) if stored is not None else None
+    if stored is None:
+        return None
+    partial, inputs, samples = stored
+    return Score(trial.values[0], tuple(partial), inputs, samples)
 
 
 def _begin(study: optuna.Study) -> optuna.Trial:

@@ -12,7 +12,9 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -94,16 +96,26 @@ def preprocess(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.sub_(127.0).div_(128.0)
 
 
+class _Shipped(NamedTuple):
+    """Photographs that packages ship: large ones, small ones that add variety, and those that evaluate if there are no others."""
+
+    large: list[Path]
+    small: list[Path]
+    evaluation: list[Path]
+
+
+def _shipped() -> _Shipped:
+    foolbox, skimage = _package_folder("foolbox") / "data", _package_folder("skimage") / "data"
+    mvtb = _package_folder("mvtbdata") / "images"
+    paths = [*sorted(foolbox.glob("imagenet_*.jpg")), *(skimage / name for name in _SKIMAGE)]
+    large = [path for index, path in enumerate(paths) if index % 3 != 2] + [mvtb / name for name in _MVTB]
+    return _Shipped(large, sorted(foolbox.glob("cifar*.png")), paths[2::3] + [mvtb / name for name in _MVTB_EVALUATION])
+
+
 def _on_shipped_photos() -> Task:
     from . import photos
 
-    foolbox = sorted((_package_folder("foolbox") / "data").glob("imagenet_*.jpg"))
-    skimage = [_package_folder("skimage") / "data" / name for name in _SKIMAGE]
-    mvtb = _package_folder("mvtbdata") / "images"
-    paths = [*foolbox, *skimage]
-    large = [path for index, path in enumerate(paths) if index % 3 != 2] + [mvtb / name for name in _MVTB]
-    small = sorted((_package_folder("foolbox") / "data").glob("cifar*.png"))
-    evaluation = paths[2::3] + [mvtb / name for name in _MVTB_EVALUATION]
+    large, small, evaluation = _shipped()
     # What comes last scores Plans: every second large photograph. Before it, what reconstructs Layers: both halves of that see
     # small and large photographs.
     scoring, rest = large[1::2], large[::2]
@@ -126,7 +138,8 @@ def _on_folder(folder: Path) -> Task:
 
     found = photos.find_photos(folder)
     calibration, evaluation = photos.split_photos(found, _CALIBRATION_PHOTOS, _EVALUATION_PHOTOS)
-    # The last calibration crops judge what was trained; all other photographs but the evaluation's may be trained on.
+    # The last calibration crops judge what was trained; all other photographs but the evaluation's may be trained on, and those
+    # that packages ship: the more there are the less is learned by heart.
     judges = calibration[len(calibration) - -(-scoring_count(2 * len(calibration)) // 2) :]
     aside = {photo.path for photo in (*judges, *evaluation)}
     training = [photo.path for photo in found if photo.path not in aside][:_TRAINING_PHOTOS]
@@ -135,7 +148,7 @@ def _on_folder(folder: Path) -> Task:
         photos.to_tensor(photos.random_crops([(photo.path, 2) for photo in calibration], SIZE, _SEED)),
         photos.to_tensor(crops),
         torch.tensor([photo.label for photo in evaluation]),
-        FreshCrops(training),
+        FreshCrops([*training, *chain.from_iterable(_shipped())]),
     )
 
 

@@ -107,7 +107,7 @@ def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
 
 
 def split_photos(photos: Sequence[Photo], calibration: int, evaluation: int) -> tuple[list[Photo], list[Photo]]:
-    """A third of the photographs, at most `calibration`, and at most `evaluation` of the rest.
+    """A third of the photographs, at most `calibration`, and half of the rest, at most `evaluation`: who trains gets the others.
 
     The order is that of the file names' hashes: it mixes the classes, and is the same on every machine.
 
@@ -118,7 +118,8 @@ def split_photos(photos: Sequence[Photo], calibration: int, evaluation: int) -> 
         raise UserError(f"{len(photos)} labelled photographs are too few to split: give at least three, better some hundreds.")
     mixed = sorted(photos, key=lambda photo: (hashlib.sha256(photo.path.name.encode()).digest(), photo.path))
     third = len(mixed) // 3
-    return mixed[: min(third, calibration)], mixed[third : third + evaluation]
+    half = (len(mixed) - third + 1) // 2
+    return mixed[: min(third, calibration)], mixed[third : third + min(half, evaluation)]
 
 
 def find_photos(folder: Path) -> list[Photo]:

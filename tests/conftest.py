@@ -55,7 +55,7 @@ def tiny_errors(tiny: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Err
         tiny.profile.space,
         lambda layer, option: evaluator.database.errors[layer][option],
         lambda group, share: evaluator.database.channels(group, share).error,
-        evaluator.loss,
+        evaluator.ordinary_loss,
         tmp_path_factory.mktemp("errors") / "losses.json",
         "tiny",
         lambda done, total, what: None,

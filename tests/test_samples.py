@@ -8,6 +8,7 @@ import torch
 from autocompress.api import Prepared
 from autocompress.samples import (
     CALIBRATION,
+    HELD_OUT,
     LARGE,
     SCORING,
     calibration_inputs,
@@ -42,16 +43,30 @@ def test_the_first_calibration_inputs_are_used(tiny: Prepared) -> None:
 def test_what_scores_did_not_reconstruct_and_does_not_decide(tiny: Prepared) -> None:
     reconstruction, scoring = split_calibration(torch.arange(512.0))
     assert reconstruction.tolist() == list(range(384)) and scoring.tolist() == list(range(384, 512))
-    trials, finalists = split_scoring(scoring, network_of(tiny, LARGE), None)
-    assert len(trials) == SCORING[0] and sorted([*trials.tolist(), *finalists.tolist()]) == scoring.tolist()
+    split = split_scoring(scoring, network_of(tiny, LARGE), None)
+    assert (len(split.trials), len(split.best)) == (SCORING[0], 48)
+    assert sorted([*split.trials.tolist(), *split.best.tolist(), *split.finalists.tolist()]) == scoring.tolist()
 
 
 @pytest.mark.parametrize(
-    ("count", "numbers", "asked", "expected"), [(1700, 2, None, 512), (150, 2, None, 50), (48, 2, None, 32), (600, 2, 7, 7)]
+    ("count", "numbers", "asked", "expected"),
+    [
+        (1700, 2, None, (512, 512, 676)),
+        (4000, 2, None, (512, 512, HELD_OUT[1])),
+        (4000, LARGE, None, (32, 64, HELD_OUT[0])),
+        (150, 2, None, (50, 50, 50)),
+        (48, 2, None, (32, 8, 8)),
+        (600, 2, 7, (7, 296, 297)),
+        (33, LARGE, None, (32, 0, 1)),
+        (32, LARGE, None, (32, 0, 32)),
+        (20, LARGE, 99, (20, 0, 20)),
+    ],
 )
-def test_how_many_inputs_score_trials(tiny: Prepared, count: int, numbers: int, asked: int | None, expected: int) -> None:
-    trials, finalists = split_scoring(torch.arange(float(count)), network_of(tiny, numbers), asked)
-    assert (len(trials), len(finalists)) == (expected, count - expected)
+def test_how_many_inputs_score_what(
+    tiny: Prepared, count: int, numbers: int, asked: int | None, expected: tuple[int, int, int]
+) -> None:
+    split = split_scoring(torch.arange(float(count)), network_of(tiny, numbers), asked)
+    assert (len(split.trials), len(split.best), len(split.finalists)) == expected
 
 
 def test_samples_are_spread_and_none_is_left_without_others() -> None:

@@ -31,7 +31,7 @@ from .evaluators.evaluator import FIRST, PlanEvaluator, spread
 from .evaluators.latency import LatencyEvaluator
 from .evaluators.loss import divergence, memory_format, outputs
 from .evaluators.recovery import Recovery
-from .evaluators.score import HOPELESS, Score
+from .evaluators.score import BEATEN, HOPELESS, Score
 from .files import write_json
 from .kernels.bench import device_url
 from .kernels.devices import open_transport
@@ -53,7 +53,7 @@ from .search.study import (
     open_study,
     run_trials,
 )
-from .samples import BATCH, CORRECTING, HELD_OUT, calibration_inputs, inputs_for, split_calibration, split_samples, split_scoring
+from .samples import BATCH, CORRECTING, calibration_inputs, inputs_for, split_calibration, split_samples, split_scoring
 from .memory import keep_freed_memory
 from .settings import Budget, SearchSettings
 from .spaces.capture import capture
@@ -311,7 +311,7 @@ def begin_study(
         "budget": None if budget_ms is None else round(budget_ms, 6),
         "max size": settings.max_size,
         "objectives": ",".join(settings.objectives),
-        "search samples": f"{settings.search_samples or 'as many as suit the network'}, 1 of {FIRST} first",
+        "search samples": f"{settings.search_samples or 'as many as suit the network'}, 1 of {FIRST} first, more of the best",
         "temperature": TEMPERATURE,
         "method": settings.method,
         "version": __version__,
@@ -334,7 +334,7 @@ def measured_problem(prepared: Prepared, settings: SearchSettings, phases: Phase
             space,
             lambda layer, option: database.errors[layer][option],
             lambda group, share: database.channels(group, share).error,
-            evaluator.loss,
+            evaluator.ordinary_loss,
             database.folder / f"losses-{space.fingerprint}-{counts}.json",
             f"{prepared.key} {space.fingerprint} {settings.method} {counts} {TEMPERATURE:g} {__version__}",
             update,
@@ -381,7 +381,7 @@ def prepare_profile(
     """Order the channels of a captured task, and build, or reuse, its layer database; `key` as in Prepared."""
     network = found.network
     reconstruction, scoring = split_calibration(calibration_inputs(task, network))
-    search_samples, held_out = split_scoring(scoring, network, settings.search_samples)
+    inputs = split_scoring(scoring, network, settings.search_samples)
     batches = [batch.contiguous(memory_format=memory_format(batch)) for batch in torch.split(reconstruction, BATCH)]
     with phases.phase("layer database") as update:
         found = reordered(found, settings.cache / "orders" / f"{key}-{found.space.fingerprint}.json")
@@ -396,9 +396,10 @@ def prepare_profile(
             quantizers = find_quantizers(found.network, batches[: -(-RANGE_SAMPLES // BATCH)])
             save_quantizers(store, quantizers)
     correcting, _others = split_samples(reconstruction, inputs_for(network, *CORRECTING))
-    held_out, _others = split_samples(held_out, inputs_for(network, *HELD_OUT))
-    evaluator = PlanEvaluator(found.network, found.space.groups, database, quantizers, spread(search_samples), correcting)
-    return Prepared(task, target, found, evaluator, held_out, key)
+    evaluator = PlanEvaluator(
+        found.network, found.space.groups, database, quantizers, spread(inputs.trials), correcting, more=inputs.best
+    )
+    return Prepared(task, target, found, evaluator, inputs.finalists, key)
 
 
 def reordered(found: Profile, store: Path | None = None) -> Profile:
@@ -482,7 +483,7 @@ def provenance(search: Search) -> dict[str, Any]:
         "data": {
             "search": f"{len(prepared.evaluator.samples)} calibration inputs score each trial, corrected on "
             f"{len(prepared.evaluator.correcting)} others; one of {FIRST} of them those with more than {HOPELESS:g} times the loss, "
-            "on these, of a trial that is no slower",
+            f"on these, of a trial that is no slower, and {len(prepared.evaluator.more)} more inputs those with at most {BEATEN:g} times it",
             "finalists": f"{len(prepared.held_out)} more calibration inputs decide between the best trials",
         },
         "machine": machine(),

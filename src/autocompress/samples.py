@@ -6,6 +6,7 @@ More inputs tell more, and cost more: of small networks, where an input costs li
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -14,9 +15,9 @@ from .tasks.task import Task, input_batches, scoring_count
 
 #: Inputs that the network computes at a time where moments of the whole set are not needed at once.
 BATCH = 32
-#: Calibration inputs that are used at most, that score a trial, on which statistics are corrected when a trial is scored, and that decide
-#: between finalists: of a large network, and at most of a small one.
-CALIBRATION, SCORING, CORRECTING, HELD_OUT = (512, 8192), (32, 512), (24, 96), (128, 1024)
+#: Calibration inputs that are used at most, that score a trial, that score the best trials too, on which statistics are corrected when a
+#: trial is scored, and that decide between finalists: of a large network, and at most of a small one.
+CALIBRATION, SCORING, SCORING_BEST, CORRECTING, HELD_OUT = (512, 8192), (32, 512), (64, 512), (24, 96), (128, 1024)
 #: Numbers that a network computes for one input, from which on it is large: those of EfficientNet-Lite0.
 LARGE = 7_000_000
 
@@ -42,15 +43,34 @@ def split_calibration(calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return (calibration[:-count], calibration[-count:]) if count else (calibration, calibration)
 
 
-def split_scoring(scoring: torch.Tensor, network: Network, asked: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs that score trials, and the others, which decide between the best of them.
+@dataclass(frozen=True)
+class Scoring:
+    """Inputs on which nothing was reconstructed, by what they are for.
+
+    Attributes:
+        trials: score every trial.
+        best: score the best trials too; there may be none.
+        finalists: decide between the best; where nothing is left for it, those that score trials.
+    """
+
+    trials: torch.Tensor
+    best: torch.Tensor
+    finalists: torch.Tensor
+
+
+def split_scoring(scoring: torch.Tensor, network: Network, asked: int | None) -> Scoring:
+    """Who gets which of the inputs that score Plans: of those that score no trial the best trials get a half at most.
 
     Args:
         asked: how many shall score trials; None for as many as suit the network, but of few a third at most.
     """
     least, most = SCORING
     count = asked if asked is not None else max(least, min(inputs_for(network, least, most), len(scoring) // 3))
-    return split_samples(scoring, count)
+    trials, others = split_samples(scoring, count)
+    if len(trials) == len(scoring):
+        return Scoring(trials, scoring[:0], trials)
+    best, finalists = split_samples(others, min(inputs_for(network, *SCORING_BEST), len(others) // 2))
+    return Scoring(trials, best, split_samples(finalists, inputs_for(network, *HELD_OUT))[0])
 
 
 def split_samples(inputs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

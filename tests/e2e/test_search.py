@@ -115,7 +115,9 @@ def test_plans_are_what_was_evaluated(run: Run, prepared: Prepared) -> None:
         assert prepared.profile.latency(plan).ms == pytest.approx(point["latency_ms"])
     # The last of those whose loss is that of all samples.
     points = json.loads((run.folder / "result.json").read_text())["points"]
-    some = [point for point in points if point["search_inputs"] == len(prepared.evaluator.samples)][-1]
+    some = [
+        point for point in points if point["search_inputs"] == len(prepared.evaluator.samples) + len(prepared.evaluator.more)
+    ][-1]
     plan = Plan.from_json(json.loads((run.folder / some["plan"]).read_text()))
     assert prepared.evaluator.loss(plan) == pytest.approx(some["search_loss"], rel=1e-6)
 

@@ -14,6 +14,6 @@ def at_once(loss: Callable[[Plan], float]) -> Scoring:
 
     def score(plan: Plan, rival: Score | None) -> Score:
         value = loss(plan)
-        return Score(value, value, 1, 1)
+        return Score(value, (value,), 1, 1)
 
     return score

@@ -203,9 +203,13 @@ def test_the_best_of_no_higher_costs_is_the_rival(tiny_problem: Problem, budget:
 
     def scoring(plan: Plan, rival: Score | None) -> Score:
         first = 1e-6 + tiny_problem.expected(plan) ** 2
-        stopped = rival is not None and rival.beats(first)
+        partial = (first,)
+        stopped = rival is not None and rival.beats(partial)
         assert rival is not None or len(seen) < len(plans)
-        found = Score(rival.projected(first), first, 2, 8) if rival is not None and stopped else Score(2 * first, first, 8, 8)
+        if rival is not None and stopped:
+            found = Score(rival.projected(partial), partial, 2, 8)
+        else:
+            found = Score(2 * first, (first, 2 * first), 8, 8)
         seen.append((plan, rival, found))
         return found
 
@@ -213,9 +217,9 @@ def test_the_best_of_no_higher_costs_is_the_rival(tiny_problem: Problem, budget:
         run_trials(study, tiny_problem, scoring, "random", budget, count, None, 0, quiet)
     for number, (plan, rival, _) in enumerate(seen):
         others = [(tiny_problem.latency.ms(other), score) for other, _, score in seen[:number] if score.whole]
-        within = [score.first for ms, score in others if ms <= tiny_problem.latency.ms(plan)]
+        within = [score.loss for ms, score in others if ms <= tiny_problem.latency.ms(plan)]
         expected = min(within, default=None) if number >= len(plans) else None
-        assert (rival.first if rival is not None else None) == expected
+        assert (rival.loss if rival is not None else None) == expected
     trials = evaluated(study, tiny_problem)
     assert [trial.score for trial in trials] == [score for _, _, score in seen]
     assert [trial.loss for trial in trials] == [score.loss for _, _, score in seen]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from autocompress.tasks import photos
-from autocompress.tasks.efficientnet_lite0 import SHORT_SIDE, SIZE, _package_folder, load_model, preprocess
+from autocompress.tasks.efficientnet_lite0 import SHORT_SIDE, SIZE, FreshCrops, _package_folder, load_model, preprocess
 from autocompress.tasks.loader import load_task
 from autocompress.tasks.task import Task, evaluation_data
 
@@ -74,10 +74,15 @@ def test_the_task_on_a_folder_of_labelled_photographs(
     task = load_task("efficientnet-lite0", data=None if by_environment else tmp_path)
     inputs, labels = evaluation_data(task)
     assert isinstance(task.calibration, torch.Tensor) and labels is not None
-    assert task.calibration.shape == (6, 3, 224, 224) and inputs.shape == (6, 3, 224, 224)
-    assert task.metric == "top1" and len(set(labels.tolist())) == 6
+    assert task.calibration.shape == (6, 3, 224, 224) and inputs.shape == (3, 3, 224, 224)
+    assert task.metric == "top1" and len(set(labels.tolist())) == 3
     red = torch.round(inputs[:, 0, 0, 0] * 128 + 127)
     assert red.tolist() == (labels * 20).tolist()
+    # What trains is neither evaluated on nor judges, and there is more of it than the folder has.
+    assert isinstance(task.training, FreshCrops)
+    own = {path.name for path in task.training.paths if path.parent == tmp_path}
+    assert len(own) == 9 - 3 - 2 and not own & {f"{label:03}_photo.png" for label in labels.tolist()}
+    assert len(task.training.paths) > 100 and all(path.is_file() for path in task.training.paths)
 
 
 def test_preprocessing_is_that_of_the_weights() -> None:

@@ -115,7 +115,7 @@ def test_a_split_shares_no_photograph_and_does_not_depend_on_order(count: int, c
     first, second = split_photos(photos, calibration, evaluation)
     assert not {photo.path for photo in first} & {photo.path for photo in second}
     assert len(first) == min(count // 3, calibration)
-    assert len(second) == min(count - count // 3, evaluation)
+    assert len(second) == min((count - count // 3 + 1) // 2, evaluation)
     assert split_photos(photos[::-1], calibration, evaluation) == (first, second)
 
 
