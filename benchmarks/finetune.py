@@ -3,8 +3,8 @@
     python benchmarks/finetune.py --task efficientnet-lite0 --data FOLDER --budget 1.5x --minutes 15
     python benchmarks/finetune.py --task fashion-mnist-resnet --budget 2x --minutes 10
 
-Writes results/benchmarks/finetune.json; what it says of other tasks and budgets stays. Run it on an otherwise idle machine: minutes
-are those of the clock.
+Writes results/benchmarks/finetune.json; what it says of other tasks and budgets stays. Run it on an otherwise idle machine:
+minutes are those of the clock.
 """
 
 from __future__ import annotations
