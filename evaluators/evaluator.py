@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -25,8 +25,6 @@ from .score import Score
 
 #: One of so many samples is among the first ones.
 FIRST = 4
-#: Parts of the inputs whose prefixes are kept: those that every Plan, or nearly every one, is computed on.
-_KEPT = 3
 
 
 def first_samples(count: int) -> int:
@@ -76,10 +74,9 @@ class PlanEvaluator:
         self.samples, self.correcting = samples, correcting
         self.more = samples[:0] if more is None else more
         self._scoring = torch.cat([samples, self.more])
-        # The parts in which inputs are computed: those that correct, the first samples, the other ones, those for the best alone.
+        # The parts in which inputs are computed: those that correct, the first samples, the other ones.
         first = first_samples(len(samples))
-        parts = [correcting, samples[:first], samples[first:], self.more]
-        self._ordinary = 1 + sum(len(part) > 0 for part in parts[1:3])
+        parts = [correcting, samples[:first], samples[first:]]
         self._parts = [part.contiguous(memory_format=memory_format(part)) for part in parts if len(part)]
         self.dense = dense_candidate(network)
         self._cache = PrefixCache(network, prefix_bytes)
@@ -111,7 +108,7 @@ class PlanEvaluator:
     def ordinary_loss(self, plan: Plan) -> float:
         """The loss of a Plan on `samples` alone; not remembered."""
         with torch.inference_mode():
-            loss = self._computed(plan, None, self._ordinary).partial[-1]
+            loss = self._computed(plan, None, best=False).partial[-1]
         bound_freed_memory()
         return loss
 
@@ -124,7 +121,7 @@ class PlanEvaluator:
         known = self._scores.get(plan)
         if known is None or (not known.whole and (rival is None or not rival.beats(known.partial))):
             with torch.inference_mode():
-                self._scores[plan] = self._computed(plan, rival, len(self._parts))
+                self._scores[plan] = self._computed(plan, rival)
             bound_freed_memory()
         return self._scores[plan]
 
@@ -140,19 +137,30 @@ class PlanEvaluator:
         """Give back the memory of everything but losses."""
         self._cache.clear()
 
-    def _computed(self, plan: Plan, rival: Score | None, parts: int) -> Score:
-        """As `score`, on so many of the parts; the network is corrected first, and then used as it will be."""
+    def _computed(self, plan: Plan, rival: Score | None, best: bool = True) -> Score:
+        """As `score`; the network is corrected first, and then used as it will be.
+
+        Args:
+            best: whether it is to be scored where only the best are.
+        """
         candidate = self.candidate(plan)
         correction = StatisticsCorrection(self.kept_moments(self._moments, plan))
         self._part(candidate, plan, 0, correction)
         corrected = fold(candidate, correction)
         found, partial = self.dense_outputs[:0], list[float]()
-        for part in range(1, parts):
-            found = torch.cat([found, self._part(corrected, plan, part)])
+        for own in self._results(corrected, plan, best):
+            found = torch.cat([found, own])
             partial.append(divergence(self.dense_outputs[: len(found)], found))
             if rival is not None and rival.beats(partial):
                 return Score(rival.projected(partial), tuple(partial), len(found), len(self._scoring))
         return Score(partial[-1], tuple(partial), len(found), len(self._scoring))
+
+    def _results(self, corrected: Candidate, plan: Plan, best: bool) -> Iterator[torch.Tensor]:
+        """What a network gives for the first samples, for the other ones, and for those on which only the best are scored."""
+        for part in range(1, len(self._parts)):
+            yield self._part(corrected, plan, part)
+        if best and len(self.more):
+            yield outputs(corrected.run, self.more)  # too few Plans come here to keep their prefixes
 
     def _part(self, candidate: Candidate, plan: Plan, part: int, correction: StatisticsCorrection | None = None) -> torch.Tensor:
         """What a network gives for one part of the inputs; `correction` learns on the way what is not known of it."""
@@ -167,8 +175,7 @@ class PlanEvaluator:
             for name in op.inputs:
                 if last_use[name] == op.name and name != network.output:
                     values.pop(name, None)
-            if part < _KEPT:
-                self._cache.store(Cut(position, values, gains, shifts), plan, part)
+            self._cache.store(Cut(position, values, gains, shifts), plan, part)
         return candidate.finish(values[network.output])
 
     def _kept(self, plan: Plan) -> dict[str, torch.Tensor]:
