@@ -53,11 +53,16 @@ AXES: dict[str, Callable[[Option], bool]] = {
 
 
 def along(space: Space, axis: Callable[[Option], bool]) -> Space:
-    """A Space without the Options that are off an axis; a Layer with none on it stays dense."""
+    """A Space without the Options that are off an axis; a Layer with none on it stays dense, and with it the channels of its Group."""
     options = {}
     for layer, offered in space.options.items():
         on = tuple(option for option in offered if axis(option))
         options[layer] = on or tuple(option for option in offered if option.structure == "dense")
+    for group in space.groups:
+        producers = [span.op for span in group.producers]
+        shares = set.intersection(*({o.sparsity for o in options[name] if o.structure == "channel"} for name in producers))
+        for name in producers:
+            options[name] = tuple(o for o in options[name] if o.structure != "channel" or o.sparsity in shares)
     return replace(space, options=options)
 
 
