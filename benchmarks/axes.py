@@ -53,7 +53,7 @@ AXES: dict[str, Callable[[Option], bool]] = {
 
 
 def along(space: Space, axis: Callable[[Option], bool]) -> Space:
-    """A Space without the Options that are off an axis; a Layer with none on it stays dense, and with it the channels of its Group."""
+    """A Space without the Options that are off an axis; a Layer with none on it stays dense, its Group too."""
     options = {}
     for layer, offered in space.options.items():
         on = tuple(option for option in offered if axis(option))
