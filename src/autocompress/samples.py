@@ -44,7 +44,7 @@ def split_calibration(calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoringInputs:
     """Inputs on which nothing was reconstructed, by what they are for.
 
     Attributes:
@@ -58,7 +58,7 @@ class Scoring:
     finalists: torch.Tensor
 
 
-def split_scoring(scoring: torch.Tensor, network: Network, asked: int | None) -> Scoring:
+def split_scoring(scoring: torch.Tensor, network: Network, asked: int | None) -> ScoringInputs:
     """Who gets which of the inputs that score Plans: of those that score no trial the best trials get a half at most.
 
     Args:
@@ -68,9 +68,9 @@ def split_scoring(scoring: torch.Tensor, network: Network, asked: int | None) ->
     count = asked if asked is not None else max(least, min(inputs_for(network, least, most), len(scoring) // 3))
     trials, others = split_samples(scoring, count)
     if len(trials) == len(scoring):
-        return Scoring(trials, scoring[:0], trials)
+        return ScoringInputs(trials, scoring[:0], trials)
     best, finalists = split_samples(others, min(inputs_for(network, *SCORING_BEST), len(others) // 2))
-    return Scoring(trials, best, split_samples(finalists, inputs_for(network, *HELD_OUT))[0])
+    return ScoringInputs(trials, best, split_samples(finalists, inputs_for(network, *HELD_OUT))[0])
 
 
 def split_samples(inputs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
