@@ -58,57 +58,66 @@ class Beliefs:
         return dict(zip(self.layers, np.clip(coefficients, LEAST, MOST).tolist(), strict=True))
 
 
-class Nearest:
-    """For each Plan of a history the nearest one among the best before it, and how far the table says that it is.
+class Comparisons:
+    """The Plans of a history as numbers, each compared with the nearest one among the best before it.
 
-    A history that only went on since it was last looked at is not compared anew.
+    A history that only went on since it was last looked at is not looked at anew.
+
+    Attributes:
+        rows: the error table's entries for the Plans, shape (Plans, Layers).
+        losses: shape (Plans,).
+        others, distances: number of the nearest Plan and how far the table says that it is, from the second Plan on.
     """
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
+        self._forget()
+
+    def _forget(self) -> None:
         self._history: list[tuple[Plan, float]] = []
-        self._found: list[tuple[int, float]] = []
+        self.rows: Floats = np.zeros((0, len(self._problem.space.layers)))
+        self.losses: Floats = np.zeros(0)
+        self.others, self.distances = np.zeros(0, np.int64), np.zeros(0)
 
-    def of(self, history: Sequence[tuple[Plan, float]]) -> Sequence[tuple[int, float]]:
-        """Numbers and distances, from the second Plan on.
-
-        Args:
-            history: Plans and their losses, oldest first.
-        """
+    def extend(self, history: Sequence[tuple[Plan, float]]) -> None:
+        """Look at Plans and their losses, oldest first."""
         history = list(history)
         if history[: len(self._history)] != self._history:
-            self._found.clear()
+            self._forget()
+        new = history[len(self._history) :]
         self._history = history
-        rows = np.array([self._problem.errors_of(plan) for plan, _ in history])
-        losses = np.array([loss for _, loss in history])
-        for index in range(len(self._found) + 1, len(history)):
-            best = np.argsort(losses[:index], kind="stable")[:COMPARED]
-            distances = np.abs(rows[index] - rows[best]).sum(1)
-            nearest = int(np.argmin(distances))
-            self._found.append((int(best[nearest]), float(distances[nearest])))
-        return self._found
+        self.rows = np.concatenate([self.rows, *[self._problem.errors_of(plan)[None] for plan, _ in new]])
+        self.losses = np.concatenate([self.losses, [loss for _, loss in new]])
+        found = [self._nearest(index) for index in range(len(self.others) + 1, len(history))]
+        self.others = np.concatenate([self.others, np.array([number for number, _ in found], np.int64)])
+        self.distances = np.concatenate([self.distances, [far for _, far in found]])
+
+    def _nearest(self, index: int) -> tuple[int, float]:
+        best = np.argsort(self.losses[:index], kind="stable")[:COMPARED]
+        distances = np.abs(self.rows[index] - self.rows[best]).sum(1)
+        nearest = int(np.argmin(distances))
+        return int(best[nearest]), float(distances[nearest])
 
 
-def believe(problem: Problem, history: Sequence[tuple[Plan, float]], nearest: Nearest | None = None) -> Beliefs:
+def believe(problem: Problem, history: Sequence[tuple[Plan, float]], compared: Comparisons | None = None) -> Beliefs:
     """What Plans and their losses, oldest first, say of the coefficients.
 
     Args:
-        nearest: what it found in earlier histories is used again.
+        compared: what it found in earlier histories is used again.
     """
     layers = tuple(layer.name for layer in problem.space.layers)
     weight, pull = np.zeros((len(layers), len(layers))), np.zeros(len(layers))
     common = 1.0
     if history:
-        rows = np.array([problem.errors_of(plan) for plan, _ in history])
-        losses = np.array([loss for _, loss in history])
+        compared = compared or Comparisons(problem)
+        compared.extend(history)
+        rows, losses, others = compared.rows, compared.losses, compared.others
         expected = np.maximum(rows.sum(1), 1e-9)
         good = losses <= np.median(losses)
         common = float(np.exp(np.median(np.log(np.maximum(losses, 1e-9)[good] / expected[good]))))
-        compared = (nearest or Nearest(problem)).of(history)
-        others, distances = np.array([number for number, _ in compared], np.int64), np.array([far for _, far in compared])
         changes = rows[1:] - rows[others]
         differences = (losses[1:] - losses[others]) / common
-        surprise = np.maximum(distances, np.abs(differences))
+        surprise = np.maximum(compared.distances, np.abs(differences))
         noise = CHANGE_NOISE * surprise + LOSS_NOISE * losses[others] / common + 1e-12
         scaled = changes / noise[:, None]
         weight = scaled.T @ scaled

@@ -47,7 +47,7 @@ class ProposingSampler(BaseSampler):
         self._seed = seed
         self._parameters = Parameters(problem.space)
         self._independent = RandomSampler(seed)
-        self._plans: dict[int, Plan | None] = {}
+        self._finished: dict[int, Finished | None] = {}
 
     @abstractmethod
     def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
@@ -83,10 +83,17 @@ class ProposingSampler(BaseSampler):
         """
         found = []
         for trial in trials:
-            if trial.number not in self._plans:
-                self._plans[trial.number] = self._parameters.plan_of(trial.params)
-            plan = self._plans[trial.number]
-            if plan is not None and math.isfinite(trial.values[0]):
-                baseline, note = trial.user_attrs.get(BASELINE), trial.system_attrs.get(self.NOTE)
-                found.append(Finished(trial.number, plan, trial.values[0], baseline, note))
+            if trial.number not in self._finished:
+                self._finished[trial.number] = self._of_space(trial)
+            finished = self._finished[trial.number]
+            if finished is not None:
+                found.append(finished)
         return sorted(found, key=lambda one: (one.baseline is None, one.baseline or "", one.number))
+
+    def _of_space(self, trial: FrozenTrial) -> Finished | None:
+        """A finished trial; None where it is of another program or has no loss."""
+        plan = self._parameters.plan_of(trial.params)
+        if plan is None or not math.isfinite(trial.values[0]):
+            return None
+        baseline, note = trial.user_attrs.get(BASELINE), trial.system_attrs.get(self.NOTE)
+        return Finished(trial.number, plan, trial.values[0], baseline, note)

@@ -9,14 +9,15 @@ seed and on the finished trials alone, so a study that was killed goes on exactl
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
 from ..spaces.plan import Plan
-from .beliefs import Nearest, believe
+from .beliefs import Comparisons, believe
 from .problem import Limits, Problem
 from .proposing import Finished, ProposingSampler
 from .settling import Settling
@@ -52,7 +53,7 @@ class PlanSampler(ProposingSampler):
         largest = math.inf if problem.max_bytes is None else problem.max_bytes
         self._budget = Limits(math.inf if budget_ms is None else budget_ms, largest)
         self._minimised = problem.minimised(budget_ms)
-        self._nearest = Nearest(problem)
+        self._comparisons = Comparisons(problem)
         self._settling = Settling(problem, problem.max_bytes is not None or "size" in problem.objectives)
 
     def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
@@ -65,7 +66,7 @@ class PlanSampler(ProposingSampler):
             history: Plans and their losses, oldest first.
         """
         seen = {plan for plan, _ in history}
-        beliefs = believe(self._problem, history, self._nearest)
+        beliefs = believe(self._problem, history, self._comparisons)
         budget = self._some_budget(rng)
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
@@ -124,6 +125,11 @@ class PlanSampler(ProposingSampler):
                 budget = replace(budget, size=float(rng.uniform(max(least, SMALLEST_BUDGET * budget.size), budget.size)))
         return budget
 
+    def _fitting(self, history: Sequence[tuple[Plan, float]], budget: Limits) -> Iterator[int]:
+        """Numbers of the Plans within a budget, that of least loss first."""
+        by_loss = sorted(range(len(history)), key=lambda index: history[index][1])
+        return (index for index in by_loss if self._settling.fits(history[index][0], budget))
+
     def _solved(
         self,
         history: Sequence[tuple[Plan, float]],
@@ -134,13 +140,12 @@ class PlanSampler(ProposingSampler):
         """The solution under these coefficients. From the best Plan within the budget little changes, and where couplings are
         strong dense Plans lead elsewhere: each finds what the other does not.
         """
-        fitting = [(loss, index) for index, (plan, loss) in enumerate(history) if self._settling.fits(plan, budget)]
-        afresh = not fitting or rng.random() < AFRESH
-        if afresh:
+        best = next(self._fitting(history, budget), None)
+        if best is None or rng.random() < AFRESH:
             starts = self._problem.starts(budget.ms)
             start = starts[0 if rng.random() < BASE else int(rng.integers(len(starts)))]
         else:
-            start = history[min(fitting)[1]][0]
+            start = history[best][0]
         near = self._problem.near(budget.ms, coefficients, start, max_bytes=budget.size)
         return self._settling.settle(near, coefficients, budget, rng)
 
@@ -155,12 +160,12 @@ class PlanSampler(ProposingSampler):
         """One of the best Plans with a Layer or two changed and the time that this frees, or needs, settled by others: of some
         such Plans that were not evaluated the one that promises most.
         """
-        fitting = sorted((loss, index) for index, (plan, loss) in enumerate(history) if self._settling.fits(plan, budget))[:ELITE]
+        fitting = list(islice(self._fitting(history, budget), ELITE))
         names = [layer.name for layer in self._problem.space.layers if len(self._problem.space.options[layer.name]) > 1]
         best: tuple[float, Plan] | None = None
         for _ in range(THOUGHTS if fitting and names else 0):
-            loss, index = fitting[int(rng.integers(len(fitting)))]
-            parent = changed = history[index][0]
+            parent, loss = history[fitting[int(rng.integers(len(fitting)))]]
+            changed = parent
             swapped = [str(name) for name in rng.choice(names, size=min(len(names), int(rng.integers(1, 3))), replace=False)]
             for name in swapped:
                 changed = self._settling.neighbour(changed, name, NEAR, rng)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autocompress.search.beliefs import LEAST, MOST, SPREADS, Nearest, believe
+from autocompress.search.beliefs import LEAST, MOST, SPREADS, Comparisons, believe
 from autocompress.search.problem import Problem
 from autocompress.spaces.plan import Plan
 
@@ -61,9 +61,9 @@ def test_equal_plans_and_losses_are_no_trouble(tiny_problem: Problem) -> None:
 def test_what_was_compared_before_changes_nothing(tiny_problem: Problem, factors: dict[str, float]) -> None:
     """Of a history that goes on, that is cut off, and in which a trial appears later than others that began after it."""
     history = swaps(tiny_problem, factors, 60)
-    nearest = Nearest(tiny_problem)
+    compared = Comparisons(tiny_problem)
     for seen in (history[:1], history[:20], history[:45], history[:30], [*history[:10], *history[12:40], history[10]], history):
-        remembered, anew = believe(tiny_problem, seen, nearest), believe(tiny_problem, seen)
+        remembered, anew = believe(tiny_problem, seen, compared), believe(tiny_problem, seen)
         assert np.array_equal(remembered.mean, anew.mean) and np.array_equal(remembered.spread, anew.spread)
 
 
