@@ -71,7 +71,7 @@ class Quadratic:
 
 
 def overhead(problem: Problem, sampler: str, budget_ms: float, trials: int) -> dict[str, Any]:
-    """Milliseconds of the trials of one study: all that is not evaluation, journal included, and what of that is the sampler's own
+    """Milliseconds a trial of one study: all that is not evaluation, journal included, and what of that is the sampler's own
     (reading the finished trials and proposing a Plan).
     """
     quadratic = Quadratic(problem, np.random.default_rng(1))
