@@ -5,9 +5,9 @@
 For each network the rows of its Space are measured here, as `autocompress bench --target host` does. The dense int8 network, with
 the product's own calibration and correction, is written for every peer with the same codes and formats, and timed, in the ways of
 benchmarks/peers.py. Then a search on target `host` gets the time of the fastest peer whose outputs are right, divided by SPEEDUP,
-as its budget, with this computer attached: its best Plans run here, and the search goes on until they keep the budget. What it
-returns is timed beside all the peers in one process, in turns. Agreement is with the dense fp32 network on evaluation inputs,
-which no search saw.
+as its budget, with this computer attached: its best Plans run here, and the search goes on until they keep the budget. Where
+there are inputs to train on, the best is fine-tuned for MINUTES. What comes out is timed beside all peers in one process, in
+turns; fine-tuning changes no time. Agreement is with the dense fp32 network on evaluation inputs, which neither saw.
 
 `fashion-mnist-resnet` has trained weights. `resnet18` has random ones, with batch norm statistics that fit, and made-up pictures:
 its agreement only tells how closely a network follows its fp32 self. Needs the environment of benchmarks/peers.py.
@@ -44,6 +44,7 @@ from autocompress.errors import UserError
 from autocompress.evaluators.loss import outputs
 from autocompress.evaluators.needed_rows import needed_rows
 from autocompress.files import write_json
+from autocompress.finetuning import finetune_plan
 from autocompress.kernels.bench import Settings, measure
 from autocompress.kernels.targets import Target, load_target
 from autocompress.kernels.toolchain import kernels_hash
@@ -59,14 +60,14 @@ from autocompress.tasks.task import Task, evaluation_data
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "searched.json"
 #: How many times as fast as the fastest peer's int8 network the searched one shall be.
 SPEEDUP = 1.5
-#: Trials of a search, and evaluation inputs whose answers are compared.
-TRIALS, COMPARED = 100, 500
+#: Trials of a search, minutes of fine-tuning, and evaluation inputs whose answers are compared.
+TRIALS, MINUTES, COMPARED = 100, 5.0, 2000
 #: How many fewer answers than with our int8 network a peer may share with the fp32 network, as a share, and count as right.
 STRAY = 0.02
 #: Made-up pictures of `resnet18`: for calibration, and for evaluation.
 CALIBRATION, EVALUATION = 192, 128
-#: The searched network, and our own dense int8 one.
-SEARCHED, DENSE = "searched", peers.OURS
+#: The searched network, that one before it was fine-tuned, and our own dense int8 one.
+SEARCHED, ONE_SHOT, DENSE = "searched", "searched, one-shot", peers.OURS
 
 
 def resnet18() -> Task:
@@ -83,8 +84,10 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def searched(task: Task, target: Target, budget_ms: float, results: Path, phases: Phases) -> tuple[Candidate, dict[str, Any]]:
-    """The network that a search within the budget returns, and what to tell of it.
+def searched(
+    task: Task, target: Target, budget_ms: float, results: Path, phases: Phases
+) -> tuple[Candidate, Candidate, dict[str, Any]]:
+    """The network that a search within the budget returns, before and after fine-tuning, and what to tell of it.
 
     Raises:
         UserError: no Plan keeps the budget here.
@@ -98,14 +101,27 @@ def searched(task: Task, target: Target, budget_ms: float, results: Path, phases
     trial = next(trial for trial in trials if trial.number == best)
     options = collections.Counter(f"{option.structure} {option.bits} bit" for option in trial.plan.values())
     told = {"trial": best, "predicted_ms": trial.ms, "bias": search.attached.bias, "layers": dict(options.most_common())}
-    return search.prepared.recovered(trial.plan), told
+    one_shot = search.prepared.recovered(trial.plan)
+    if task.training is None:
+        return one_shot, one_shot, told
+    with phases.phase("fine-tuning") as update:
+        trained = finetune_plan(search.prepared, trial.plan, MINUTES, results, update)
+    told["fine-tuning"] = {"minutes": round(trained.minutes, 2), "loss": [trained.loss_before, trained.loss_after]}
+    return one_shot, trained.candidate, told
 
 
 def with_fp32(ways: Mapping[str, Callable[[NDArray[np.float32]], Model]], prepared: Prepared) -> dict[str, dict[str, float]]:
-    """Agreement of each runtime with the dense fp32 network on evaluation inputs."""
-    inputs = evaluation_data(prepared.task)[0][:COMPARED]
+    """Agreement of each runtime with the dense fp32 network on evaluation inputs, and top-1 accuracy where these have labels."""
+    inputs, labels = evaluation_data(prepared.task)
+    inputs = inputs[:COMPARED]
     wanted = outputs(prepared.evaluator.dense.run, inputs).double().numpy()
-    return {way: peers.agreement(peers.outputs(load, inputs.numpy()), wanted) for way, load in ways.items()}
+    told = {}
+    for way, load in ways.items():
+        found = peers.outputs(load, inputs.numpy())
+        told[way] = peers.agreement(found, wanted)
+        if labels is not None:
+            told[way]["top1"] = float(np.mean(found.argmax(1) == labels[:COMPARED].numpy()))
+    return told
 
 
 def row(name: str, seconds: float, folder: Path, console: Console) -> dict[str, Any]:
@@ -123,9 +139,9 @@ def row(name: str, seconds: float, folder: Path, console: Console) -> dict[str, 
     with pinned():
         first = fastest(peers.time_ways({way: load(x) for way, load in ways.items()}, seconds))
     budget_ms = first[peers.best(first, wrong)] / SPEEDUP
-    network, search = searched(task, target, budget_ms, folder, phases)
+    one_shot, network, search = searched(task, target, budget_ms, folder, phases)
     own = partial(peers.ours, network)
-    told |= with_fp32({SEARCHED: own}, prepared)
+    told |= with_fp32({SEARCHED: own, ONE_SHOT: partial(peers.ours, one_shot)}, prepared)
     models = {way: load(x) for way, load in ways.items()} | {SEARCHED: own(x)}
     with pinned():
         times = peers.time_ways(models, seconds)
@@ -192,10 +208,11 @@ def main() -> None:
 def show(told: Mapping[str, Any], console: Console) -> None:
     """Print a row."""
     console.print(f"{told['network']}: {told['times_as_fast']} times as fast as {told['best']}; {told['search']}")
-    for way, ms in told["ms"].items():
-        each = told["agreement"][way]
+    for way, each in told["agreement"].items():
+        ms = told["ms"].get(way, told["ms"][SEARCHED])
+        top1 = f", top-1 {each['top1']:.1%}" if "top1" in each else ""
         wrong = " WRONG" if way in told["wrong"] else ""
-        console.print(f"  {way:14} {ms:8.3f} ms, same answer {each['same_class']:.1%}, noise {each['noise']:.3f}{wrong}")
+        console.print(f"  {way:18} {ms:8.3f} ms, same answer {each['same_class']:.1%}{top1}, noise {each['noise']:.3f}{wrong}")
 
 
 if __name__ == "__main__":
