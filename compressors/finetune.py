@@ -4,6 +4,7 @@ The forward pass is the Candidate's own: weights on their grids, activations in 
 through every rounding. What is trained: the weights that the kernels store, on fixed integer grids; one factor for each output
 channel, which goes into the grid's step (or into float weights); and the biases. All are counted in units of what they are when
 training begins (a row's root mean square weight, a channel's spread), so that one learning rate fits Layers of all magnitudes.
+Where bfloat16 is faster than float32, both networks multiply in it while one trains; what judges a Candidate never does.
 
 References:
     [FM] Beyer et al.: Knowledge distillation: A good teacher is patient and consistent. CVPR 2022.
@@ -211,9 +212,11 @@ class _Run:
         x = augment(next(self._batches), self._generator)
         x = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.contiguous_format)
         wanted, found = _Inner(self._features, lesson.rows), _Inner(self._features, {})
-        with torch.no_grad():
-            answer = lesson.teacher.run(x, wanted)
-        loss = response_loss(answer, self._student.candidate().run(x, found), recipe.temperature)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
+            with torch.no_grad():
+                wanted_answer = lesson.teacher.run(x, wanted)
+            answer = self._student.candidate().run(x, found)
+        loss = response_loss(wanted_answer, answer, recipe.temperature)
         if recipe.features:
             loss = loss + recipe.features * _mean(feature_loss, wanted, found)
         if recipe.attention:
@@ -378,6 +381,15 @@ def _mean(loss: Callable[[Tensor, Tensor], Tensor], wanted: _Inner, found: _Inne
     names = [name for name, value in found.outputs.items() if loss is not attention_loss or value.ndim == 4]
     values = [loss(wanted.outputs[name], found.outputs[name]) for name in names]
     return torch.stack(values).mean() if values else torch.zeros(())
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU has instructions that multiply bfloat16 faster than float32, and torch uses them.
+
+    Of x86; those of Arm are left out until somebody has timed training on them.
+    """
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # old releases of torch do not tell
+    return any(told.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def feature_layers(candidate: Candidate) -> frozenset[str]:

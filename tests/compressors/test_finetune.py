@@ -217,6 +217,19 @@ def test_every_kind_of_plan_can_be_trained(tiny: Prepared, random_plan: Callable
     assert found.loss_after <= found.loss_before
 
 
+def test_training_helps_in_either_precision(tiny: Prepared, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with the same batches they lead to about the same network."""
+    lesson, found = lesson_of(tiny, plan), []
+    for half in (False, True):
+        monkeypatch.setattr(module, "fast_bfloat16", lambda half=half: half)
+        found.append(finetune(lesson, 1.0, tmp_path / f"{half}.safetensors", Told()))
+    single, half_precision = found
+    assert single.steps == half_precision.steps and single.loss_before == half_precision.loss_before
+    gains = [one.loss_before - one.loss_after for one in found]
+    assert min(gains) > 0.5 * max(gains) > 0, gains
+    assert single.loss_after != half_precision.loss_after
+
+
 def test_ruinous_training_gives_back_what_it_got(tiny: Prepared, plan: Plan, tmp_path: Path) -> None:
     lesson = lesson_of(tiny, plan)
     ruin = Recipe(weight_rate=30.0, small_rate=30.0, warm_up=1e-6)

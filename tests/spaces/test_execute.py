@@ -57,6 +57,24 @@ def test_convolution_with_any_padding(padding: tuple[int, int, int, int], seed: 
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "groups"), [("conv2d", 1), ("conv2d", 4), ("linear", 1)])
+def test_autocast_halves_products_alone(kind: str, groups: int) -> None:
+    """Outputs stay float32, biases are added in it, and groups are computed in it: large biases keep all digits."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 8, 6, 6, generator=generator) if kind == "conv2d" else torch.randn(2, 8, generator=generator)
+    shape = (12, 8 // groups, 3, 3) if kind == "conv2d" else (12, 8)
+    bias = 1000.0 + torch.rand(12, generator=generator)
+    tensors = {"c.weight": torch.randn(*shape, generator=generator), "c.bias": bias}
+    attributes = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": groups, "activation": Activation()}
+    op = Op("c", kind, (INPUT,), attributes)
+    wanted = run_op(op, [x], tensors)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = run_op(op, [x], tensors)
+    assert got.dtype == torch.float32
+    worst = float((got - wanted).abs().max())
+    assert (worst < 1e-3) if groups > 1 else (1e-3 < worst < 0.3)
+
+
 @pytest.mark.parametrize("padding", [(1, 1, 1, 1), (0, 1, 1, 2)])
 def test_channels_last_is_kept(padding: tuple[int, int, int, int]) -> None:
     x = torch.randn(2, 4, 7, 8).contiguous(memory_format=torch.channels_last)
