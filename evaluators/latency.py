@@ -374,7 +374,15 @@ class LatencyEvaluator:
         return found
 
     def _conversions_microseconds(self, needed: Iterable[Conversion]) -> float:
-        return math.fsum([self._conversion(conversion, {}).microseconds for conversion in needed])
+        return math.fsum([self.conversion_microseconds(conversion, {}) for conversion in needed])
+
+    def conversion_microseconds(self, conversion: Conversion, kept: Mapping[str, int]) -> float:
+        """Time of one conversion of a tensor when Groups keep only so many channels."""
+        return self._conversion(conversion, kept).microseconds
+
+    def other_microseconds(self, op: Op, type_: DataType, kept: Mapping[str, int]) -> float:
+        """Time of an op that is no Layer, in a type, when Groups keep only so many channels."""
+        return 0.0 if self.free(op, type_) else self._other(op, type_, kept).microseconds
 
     @property
     def source(self) -> Source:

@@ -1,9 +1,10 @@
 """Problem: Plans, their latencies and their expected losses, as the solver sees them.
 
 Removing channels of a Group changes the time of the Layers that read them, and a change of data type costs conversions:
-neither is additive over Layers. Both are linearised around a reference Plan and the solution becomes the next reference; a
-solution that equals its reference is exact. Whatever comes out is timed, and its bytes counted, as a whole before it is called
-feasible. Sizes couple through Groups alone, and are linearised with the times.
+neither is additive over Layers. In a chain of ops both are counted as they are (`chain.py`). Elsewhere they are linearised around
+a reference Plan and the solution becomes the next reference; a solution that equals its reference is exact. Whatever comes out is
+timed, and its bytes counted, as a whole before it is called feasible. Sizes couple through Groups alone, and are linearised with
+the times.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..spaces.groups import Group
 from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
+from .chain import Chain, is_chain
 from .precisions import refinements
 from .relaxation import ERROR, SIZE, TIME, Flat, Layout, relaxed
 from .solver import Block, Branch, Floats, Front, Solution, least_error, solve_within
@@ -218,6 +220,8 @@ class Problem:
         limits = Limits(budget_ms, self._limit(max_bytes))
         starts = self.starts(budget_ms) if start is None else [start]
         solutions = [self._solve(limits, coefficients, one, steps) for one in starts]
+        if start is None:
+            solutions.append(self._solve_chain(limits, coefficients, steps))
         found = min((one for one in solutions if one is not None), key=lambda one: one.expected, default=None)
         if found is None:
             # Steps of conversions and couplings can hide a narrow way; from an extreme Plan it is seen, or is that Plan itself.
@@ -277,6 +281,32 @@ class Problem:
             target = _adjusted(target, ms, size, limits)
             reference = plan
         return found
+
+    @cached_property
+    def _chain(self) -> Chain | None:
+        return Chain(self.space, self.latency) if is_chain(self.latency.network) else None
+
+    def _solve_chain(self, limits: Limits, coefficients: Mapping[str, float] | None, steps: int) -> Proposal | None:
+        """With couplings and conversions as they are, where the network is a chain; for a limit of time, and one of size if the
+        solution happens to keep it.
+        """
+        if self._chain is None or math.isinf(limits.ms):
+            return None
+        weights = coefficients or {}
+        rows = [
+            (layer.name, np.array([self.errors.errors[layer.name][o] for o in self.space.options[layer.name]]))
+            for layer in self.space.layers
+        ]
+        # A sum in another order may differ in its last digit.
+        budget = (1 - 1e-12) * (limits.ms - self._offset_ms) / self.ms_per_us
+        found = self._chain.solve(budget, [weights.get(name, 1.0) * own for name, own in rows], steps)
+        if found is None:
+            return None
+        plan, us = found
+        ms = self.latency.ms(plan)
+        assert abs(ms - self._offset_ms - self.ms_per_us * us) <= 1e-9 * ms, "a chain's time is not that of its table rows"
+        within = ms <= limits.ms and self._bytes_within(plan, limits) <= limits.size
+        return Proposal(plan, ms, self.expected(plan, coefficients)) if within else None
 
     def _linearised(self, reference: Plan, limits: Limits, coefficients: Mapping[str, float] | None, solver: _Solver) -> Plan:
         """The Plan of least expected loss within limits, if all couplings and conversions were as around the reference Plan; the
