@@ -5,12 +5,11 @@
 For each network the rows of its Space are measured here, as `autocompress bench --target host` does. The dense int8 network, with
 the product's own calibration and correction, is written for every peer with the same codes and formats, and timed, in the ways of
 benchmarks/peers.py. Then a search on target `host` gets the time of the fastest peer whose outputs are right, divided by SPEEDUP,
-as its budget, with this computer attached: its best Plans run here, and the search goes on until they keep the budget. Where
-there are inputs to train on, the best is fine-tuned for MINUTES. What comes out is timed beside all peers in one process, in
-turns; fine-tuning changes no time. Agreement is with the dense fp32 network on evaluation inputs, which neither saw.
+as its budget, with this computer attached: its best Plans run here, and the search goes on until they keep the budget. The best
+one is fine-tuned for MINUTES. What comes out is timed beside all peers in one process, in turns; fine-tuning changes no time.
+Agreement is with the dense fp32 network on evaluation inputs, which neither saw.
 
-`fashion-mnist-resnet` has trained weights. `resnet18` has random ones, with batch norm statistics that fit, and made-up pictures:
-its agreement only tells how closely a network follows its fp32 self. Needs the environment of benchmarks/peers.py.
+A network with random weights would not do: there is nothing that it is right about. Needs the environment of benchmarks/peers.py.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from typing import Any
 import idle
 import numpy as np
 import peers
-import torch
 from numpy.typing import NDArray
 from peer_runtimes import Model
 from rich.console import Console
@@ -64,24 +62,11 @@ SPEEDUP = 1.5
 TRIALS, MINUTES, COMPARED = 100, 5.0, 2000
 #: How many fewer answers than with our int8 network a peer may share with the fp32 network, as a share, and count as right.
 STRAY = 0.02
-#: Made-up pictures of `resnet18`: for calibration, and for evaluation.
-CALIBRATION, EVALUATION = 192, 128
 #: The searched network, that one before it was fine-tuned, and our own dense int8 one.
 SEARCHED, ONE_SHOT, DENSE = "searched", "searched, one-shot", peers.OURS
 
 
-def resnet18() -> Task:
-    """A ResNet-18 with random weights, on made-up pictures."""
-    parts = -(-(CALIBRATION + EVALUATION) // peers.PICTURES)
-    pictures = torch.cat([peers.pictures(seed=100 + part) for part in range(parts)])
-    calibration, evaluation = pictures[:CALIBRATION], pictures[CALIBRATION:]
-    return Task("resnet18", peers.NETWORKS["resnet18"](), calibration[:1], calibration, evaluation, "agreement")
-
-
-TASKS: dict[str, Callable[[], Task]] = {
-    "fashion-mnist-resnet": lambda: load_task("fashion-mnist-resnet"),
-    "resnet18": resnet18,
-}
+TASKS = ("fashion-mnist-resnet",)
 
 
 def searched(
@@ -102,8 +87,6 @@ def searched(
     options = collections.Counter(f"{option.structure} {option.bits} bit" for option in trial.plan.values())
     told = {"trial": best, "predicted_ms": trial.ms, "bias": search.attached.bias, "layers": dict(options.most_common())}
     one_shot = search.prepared.recovered(trial.plan)
-    if task.training is None:
-        return one_shot, one_shot, told
     with phases.phase("fine-tuning") as update:
         trained = finetune_plan(search.prepared, trial.plan, MINUTES, results, update)
     told["fine-tuning"] = {"minutes": round(trained.minutes, 2), "loss": [trained.loss_before, trained.loss_after]}
@@ -127,7 +110,7 @@ def with_fp32(ways: Mapping[str, Callable[[NDArray[np.float32]], Model]], prepar
 def row(name: str, seconds: float, folder: Path, console: Console) -> dict[str, Any]:
     """One network."""
     phases = Phases(Terminal(console))
-    task, target = TASKS[name](), load_target("host")
+    task, target = load_task(name), load_target("host")
     prepared = prepare(task, target, SearchSettings(results=folder), phases)
     with phases.phase("measure") as update:
         measure(target, target.core(), needed_rows(prepared.profile.latency), Settings(), update)
@@ -181,7 +164,7 @@ def fastest(times: Mapping[str, list[list[float]]]) -> dict[str, float]:
 
 
 def main() -> None:
-    arguments = peers.options(__doc__, RESULT, tuple(TASKS))
+    arguments = peers.options(__doc__, RESULT, TASKS)
     console = Console()
     with pinned():
         idle.begin(arguments.busy)

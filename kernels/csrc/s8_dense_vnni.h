@@ -5,8 +5,9 @@
  * lanes are 4 rows x 4 quads, as weights lie in memory: no lane is wasted, but the 4 quads must be added at the end. Tiles of both kinds
  * take turns at the weights of 8 rows, up to PANEL_PIXELS pixels of them: a panel.
  *
- * The wider tiles of a 1x1 layer read x itself; of other layers, and of a few pixels, inputs are gathered once for all rows. What is read
- * from x is flipped in the loop, which costs nothing beside the products.
+ * The wider tiles of a 1x1 layer read x itself. So do those of a window without a stride, whose outputs are as wide as x: at each of its
+ * positions a tile is a run of x, of which the pixels that lie beside the image are masked. Of other layers, and of a few pixels, inputs
+ * are gathered once for all rows. What is read from x is flipped in the loop, which costs nothing beside the products.
  *
  * The sums of weights that flipping asks for are computed when the first panel is, just before its tiles read the same weights; those of a
  * single pixel as its products are.
@@ -24,6 +25,7 @@
 #define STAGED 16            /* rows that are gathered before they are spread */
 #define ALIAS_BYTES 2048     /* planes a multiple of it apart would share few sets of a cache */
 #define QUAD_BYTES 16        /* of the weights of 4 rows */
+#define MASKED 25            /* most positions of a window that is masked */
 
 /* What the tiles of a part of the inputs share. */
 typedef struct {
@@ -31,7 +33,8 @@ typedef struct {
   const ac_view *view;
   void *y;
   const int32_t *begin; /* of every row: what to add to its sums when the part begins */
-  int64_t depth;        /* in quads */
+  int64_t from, depth;  /* in quads */
+  int64_t quads;        /* at each position of the window */
   int64_t next_weights; /* from the weights of 4 rows to those of the next */
   int64_t first, last;  /* sums of the first part begin here, those of others where the one before ended */
   float low, high;
@@ -40,6 +43,12 @@ typedef struct {
 typedef struct ac_panel_tile ac_panel_tile;
 typedef void ac_part_function(const ac_vnni *part, int64_t row, const int8_t *weights, const ac_panel_tile *tile);
 
+/* A position of the window, for one tile. */
+typedef struct {
+  int64_t shift; /* in pixels, from an output's to its input's */
+  uint16_t inside[WIDEST / 16]; /* lanes that lie in the image */
+} ac_window;
+
 /* A tile of a panel: its inputs of this part, and its sums between parts. */
 struct ac_panel_tile {
   ac_place place;
@@ -47,6 +56,7 @@ struct ac_panel_tile {
   int64_t step; /* from those of a quad to those of the next; of a few pixels they are spread */
   int32_t *sums;
   ac_part_function *const *run; /* for 4 rows, and for 8 */
+  ac_window windows[MASKED];    /* where x is masked: then inputs and step are those of x for all parts */
 };
 
 #define TILE tile_widest
@@ -139,11 +149,14 @@ static ac_tile next_tile(int64_t pixels, int64_t pixel, int64_t widest) {
 }
 
 /* For 4 rows and for 8 of a tile; `alone`: it is a single pixel, and there is no other. */
-static ac_part_function *const *tile_functions(int64_t width, int64_t alone) {
+static ac_part_function *const *tile_functions(int64_t width, int64_t alone, int64_t masked) {
   static ac_part_function *const few[FEW][2] = {{few_1_1, few_1_2}, {few_2_1, few_2_2}, {few_3_1, few_3_2}, {few_4_1, few_4_2},
                                                 {few_5_1, few_5_2}, {few_6_1, few_6_2}, {few_7_1, few_7_2}, {few_8_1, few_8_2}};
   static ac_part_function *const narrow[2] = {tile_narrow_4, tile_narrow_8}, *const wide[2] = {tile_wide_4, tile_wide_8};
   static ac_part_function *const widest[2] = {tile_widest_4, tile_widest_8}, *const single[2] = {alone_1, alone_2};
+  static ac_part_function *const masks[3][2] = {
+      {tile_narrow_4_masked, tile_narrow_8_masked}, {tile_wide_4_masked, tile_wide_8_masked}, {tile_widest_4_masked, tile_widest_8_masked}};
+  if (masked && width >= NARROW) return masks[width / NARROW - 1];
   return alone ? single : width == WIDEST ? widest : width == WIDE ? wide : width == NARROW ? narrow : few[width - 1];
 }
 
@@ -189,6 +202,50 @@ static int64_t is_direct(const ac_problem *p, const ac_view *view) {
   return !view->copied && p->kernel_height * p->kernel_width == 1 && view->width == p->y_width && 4 * view->plane % ALIAS_BYTES != 0;
 }
 
+/* Whether x is masked instead of gathered. */
+static int64_t is_masked(const ac_problem *p) {
+  const int64_t windows = p->kernel_height * p->kernel_width;
+  return windows > 1 && windows <= MASKED && p->stride_height == 1 && p->stride_width == 1 && p->x_width == p->y_width &&
+         4 * p->x_plane % ALIAS_BYTES != 0;
+}
+
+/* How the tile at `place` lies at every position of the window. */
+static void mask_windows(const ac_problem *p, ac_panel_tile *tile) {
+  const ac_place *place = &tile->place;
+  for (int64_t ky = 0; ky < p->kernel_height; ky++)
+    for (int64_t kx = 0; kx < p->kernel_width; kx++) {
+      const int64_t down = ky * p->dilation_height - p->pad_top, right = kx * p->dilation_width - p->pad_left;
+      ac_window *const window = tile->windows + ky * p->kernel_width + kx;
+      window->shift = down * p->x_width + right;
+      uint64_t inside = 0;
+      int64_t row = place->row + down, column = place->column;
+      for (int64_t v = 0, length; v < place->width; v += length, row++, column = 0) {
+        length = p->y_width - column < place->width - v ? p->y_width - column : place->width - v;
+        const int64_t begin = column + right < 0 ? -right : column;
+        const int64_t end = column + length + right > p->x_width ? p->x_width - right : column + length;
+        if (row >= 0 && row < p->x_height && begin < end) inside |= (((uint64_t)1 << (end - begin)) - 1) << (v + begin - column);
+      }
+      memcpy(window->inside, &inside, sizeof window->inside);
+    }
+}
+
+/* The quads first to first + depth of a tile of a few pixels come from x into the panel, spread as by spread_rows. */
+static void spread_windows(const ac_problem *p, const int8_t *x, const ac_panel_tile *tile, int64_t first, int64_t depth, int8_t *panel) {
+  const int64_t quads = (p->columns + 3) / 4, width = tile->place.width;
+  const i32x4 fill = flip_i32x4(AC_SPLAT(i32x4, (int32_t)s8_fill(p)));
+  for (int64_t n = 0, rows; n < depth; n += rows) {
+    const int64_t at = (first + n) / quads, quad = (first + n) % quads;
+    rows = quads - quad < depth - n ? quads - quad : depth - n;
+    const ac_window *const window = tile->windows + at;
+    for (int64_t v = 0; v < width; v++) {
+      const uint32_t *from = (const uint32_t *)x + tile->place.pixel + v + window->shift + quad * p->x_plane;
+      const int inside = window->inside[0] >> v & 1;
+      for (int64_t k = n; k < n + rows; k++, from += p->x_plane)
+        AC_STORE(i32x4, panel + 64 * (k / 4 * width + v) + 16 * (k % 4), inside ? flip_i32x4(AC_SPLAT(i32x4, (int32_t)*from)) : fill);
+    }
+  }
+}
+
 /* The quads first to first + depth of a tile come into the panel. */
 static void gather(const ac_problem *p, const ac_source *source, const ac_panel_tile *tile, const int32_t *offsets, int64_t first,
                    int64_t depth, int8_t *panel) {
@@ -214,15 +271,16 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
   const ac_view view = ac_view_of(p), outputs = ac_outputs_of(p);
   const int64_t quads = (p->columns + 3) / 4, inputs = p->kernel_height * p->kernel_width * quads, rows = (p->rows + 3) / 4 * 4;
   const ac_source source = ac_source_of(p, &view, quads, x, scratch);
+  const int64_t masked = is_masked(p);
   int8_t *panel = scratch;
-  if (source.planes == scratch) {
+  if (source.planes == scratch && !masked) {
     ac_slack4(ac_pad4(p, &view, x, quads, s8_fill(p), scratch), s8_fill(p));
     panel += ac_copy_bytes(&view, quads, 4);
   }
   int32_t *sums = (int32_t *)(panel + PANEL_BYTES), *begin = sums + rows * (PANEL_PIXELS + 4 * FEW), *later = begin + rows;
   int32_t *offsets = later + rows;
-  ac_input_offsets(p, &source, quads, offsets);
-  const int64_t alone = outputs.positions == 1, direct = is_direct(p, &view);
+  if (!masked) ac_input_offsets(p, &source, quads, offsets);
+  const int64_t alone = outputs.positions == 1, direct = masked || is_direct(p, &view);
   if (alone) memset(later, 0, (size_t)rows * sizeof *later);
   for (int64_t pixel = 0, done = 0; pixel < outputs.positions; done = pixel) {
     ac_panel_tile tiles[PANEL_TILES];
@@ -233,6 +291,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
       if (tile.width > room) break;
       room -= tile.width;
       tiles[count].place = ac_place_of(p, &outputs, tile.at, tile.width);
+      if (masked) mask_windows(p, tiles + count);
       bytes += gathered_bytes(tile.width, direct);
       pixel = tile.at + tile.width;
     }
@@ -240,7 +299,7 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
     const int64_t most_depth = ((inputs + parts - 1) / parts + 3) / 4 * 4;
     for (int64_t t = 0, at = 0; t < count; t++) {
       tiles[t].sums = sums + rows * at;
-      tiles[t].run = tile_functions(tiles[t].place.width, alone);
+      tiles[t].run = tile_functions(tiles[t].place.width, alone, masked);
       at += sum_count(tiles[t].place.width);
     }
     for (int64_t first = 0; first < inputs; first += most_depth) {
@@ -248,10 +307,13 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
       for (int64_t t = 0, at = 0; t < count; t++) {
         ac_panel_tile *tile = tiles + t;
         if (direct && tile->place.width >= NARROW) {
-          tile->inputs = (const int8_t *)x + 4 * (tile->place.pixel + first * view.plane);
-          tile->step = 4 * view.plane;
+          tile->inputs = (const int8_t *)x + 4 * (tile->place.pixel + (masked ? 0 : first * p->x_plane));
+          tile->step = 4 * p->x_plane;
         } else {
-          gather(p, &source, tile, offsets, first, depth, panel + at * most_depth);
+          if (masked)
+            spread_windows(p, x, tile, first, depth, panel + at * most_depth);
+          else
+            gather(p, &source, tile, offsets, first, depth, panel + at * most_depth);
           tile->inputs = panel + at * most_depth;
           tile->step = 4 * tile->place.width;
         }
@@ -260,7 +322,8 @@ void ac_s8_dense(const ac_problem *p, const void *x, const void *x2, void *y, vo
       if (first + depth == inputs)
         for (int64_t t = 0; t < count; t++) fetch_outputs(p, y, &tiles[t].place, 0, 8);
       if (done == 0 && first == 0) memcpy(begin, p->start, (size_t)rows * sizeof *begin);
-      const ac_vnni part = {p,     &outputs,   y, first != 0 ? later : alone ? p->start : done != 0 ? begin : later, depth, QUAD_BYTES * inputs,
+      const ac_vnni part = {p,     &outputs,   y, first != 0 ? later : alone ? p->start : done != 0 ? begin : later,
+                            first, depth, quads, QUAD_BYTES * inputs,
                             first == 0, first + depth == inputs, low_code(p), high_code(p)};
       for (int64_t row = 0; row < rows; row += 8) {
         const int two = row + 4 < rows;

@@ -314,6 +314,10 @@ static inline i32x16 dot4u_i32x16(i32x16 sum, i32x16 x, i32x16 w) {
 static inline i32x4 flip_i32x4(i32x4 x) { return x ^ AC_FLIP; }
 static inline i32x8 flip_i32x8(i32x8 x) { return x ^ AC_FLIP; }
 static inline i32x16 flip_i32x16(i32x16 x) { return x ^ AC_FLIP; }
+/* Flipped lanes of memory where `inside` says so, those of `otherwise` elsewhere; only the former are read. */
+static inline i32x16 flip_inside_i32x16(i32x16 otherwise, uint16_t inside, const void *x) {
+  return (i32x16)_mm512_mask_xor_epi32((__m512i)otherwise, inside, _mm512_set1_epi32((int)AC_FLIP), _mm512_maskz_loadu_epi32(inside, x));
+}
 static inline i32x16 splat_quad_i32x16(const int8_t *w, int i) { return AC_SPLAT(i32x16, *(const i32_memory *)(w + 4 * i)); }
 static inline i32x16 some_quads_i32x16(const int8_t *x, int64_t count) {
   return (i32x16)_mm512_maskz_loadu_epi32((__mmask16)(0xffff >> (16 - count)), x);
