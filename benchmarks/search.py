@@ -85,7 +85,7 @@ def head_start(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows = {(row["evaluations"], row["sampler"]): row for row in cell["rows"]}
         ours = rows.get((FEW, OURS))
         for (count, name), row in rows.items():
-            if ours is not None and count == MANY and name in cell["samplers"]:
+            if ours is not None and count == MANY and name != OURS and name in cell["samplers"]:
                 found = [theirs / max(own, LEAST_LOSS) for own, theirs in zip(ours["losses"], row["losses"], strict=True)]
                 ratios.setdefault(name, []).append((geometric_mean(found), f"{cell['task']} {cell['budget']}"))
     return [
