@@ -32,23 +32,23 @@ class Branched(nn.Module):
         return x + self.conv(x)
 
 
-def row_of_ops() -> nn.Module:
-    """Three Groups, one of them with a depthwise member, ops between Layers, and no Layer at the end."""
+def row_of_ops(*last: nn.Module) -> nn.Module:
+    """Three Groups, one of them with a depthwise member, ops between Layers, and maybe one behind the last."""
     return nn.Sequential(
         *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU()),
         *(nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.Hardswish()),
         *(nn.Conv2d(32, 48, 1), nn.MaxPool2d(2)),
         *(nn.Conv2d(48, 64, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        *(nn.Linear(64, 16), nn.Sigmoid()),
+        *(nn.Linear(64, 16), *last),
     )
 
 
-@pytest.fixture(scope="module")
-def chain() -> tuple[Space, LatencyEvaluator]:
+@pytest.fixture(scope="module", params=[(), (nn.Sigmoid(), nn.Hardswish())], ids=["layer last", "ops last"])
+def chain(request: pytest.FixtureRequest) -> tuple[Space, LatencyEvaluator]:
     """A chain of which all Plans can be counted."""
     torch.manual_seed(0)
     inputs = torch.randn(4, 3, 32, 32)
-    found = profile(Task("row", row_of_ops().eval(), inputs[:1], inputs, inputs, "agreement"), load_target("pixel7"))
+    found = profile(Task("row", row_of_ops(*request.param).eval(), inputs[:1], inputs, inputs, "agreement"), load_target("pixel7"))
     options = {}
     for layer, offered in found.space.options.items():
         kept = [option for option in offered if option.structure == "dense" and option.bits >= 8]
