@@ -48,7 +48,8 @@ def chain(request: pytest.FixtureRequest) -> tuple[Space, LatencyEvaluator]:
     """A chain of which all Plans can be counted."""
     torch.manual_seed(0)
     inputs = torch.randn(4, 3, 32, 32)
-    found = profile(Task("row", row_of_ops(*request.param).eval(), inputs[:1], inputs, inputs, "agreement"), load_target("pixel7"))
+    task = Task("row", row_of_ops(*request.param).eval(), inputs[:1], inputs, inputs, "agreement")
+    found = profile(task, load_target("pixel7"))
     options = {}
     for layer, offered in found.space.options.items():
         kept = [option for option in offered if option.structure == "dense" and option.bits >= 8]
