@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from autocompress.api import Prepared
 from autocompress.deployment.weights import load_weights
@@ -67,6 +67,11 @@ def test_the_best_network_is_trained_reported_and_written(
         assert float((found - expected[:32]).square().mean() / expected.var()) < 1e-4
 
 
+def steps_in(checkpoint: Path) -> int:
+    with safe_open(checkpoint, "pt") as file:
+        return json.loads(file.metadata()["story"])["steps"]
+
+
 def test_a_killed_training_goes_on(bounded: Run, command: Callable[..., Done], tmp_path: Path) -> None:
     folder = copied(bounded, tmp_path)
     arguments = ("finetune", "bounded", "--minutes", "0.5", "--results", str(tmp_path))
@@ -78,13 +83,13 @@ def test_a_killed_training_goes_on(bounded: Run, command: Callable[..., Done], t
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
     (path,) = (folder / "finetune").glob("[!.]*.safetensors")
-    kept = load_file(path)
-    assert any(name.startswith("now.") for name in kept) and "finetuned" not in best_of(folder)
+    kept = steps_in(path)
+    assert "finetuned" not in best_of(folder)
     done = command(*arguments)
     assert done.code == 0, done.err
     told = best_of(folder)["finetuned"]
     assert told["minutes"] == pytest.approx(0.5, abs=0.25)
-    assert any(not torch.equal(value, load_file(path)[name]) for name, value in kept.items())
+    assert steps_in(path) > kept
     again = command(*arguments)
     assert again.code == 0 and best_of(folder)["finetuned"] == told
 
