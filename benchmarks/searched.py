@@ -9,7 +9,8 @@ as its budget, with this computer attached: its best Plans run here, and the sea
 one is fine-tuned for MINUTES. What comes out is timed beside all peers in one process, in turns; fine-tuning changes no time.
 Agreement is with the dense fp32 network on evaluation inputs, which neither saw.
 
-A network with random weights would not do: there is nothing that it is right about. Needs the environment of benchmarks/peers.py.
+A network with random weights would not do: there is nothing that it is right about; so ResNet-18 is trained first
+(resnet18_task.py). Needs the environment of benchmarks/peers.py.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 import peers
 from numpy.typing import NDArray
 from peer_runtimes import Model
+from resnet18_task import resnet18
 from rich.console import Console
 
 from autocompress.api import Prepared, prepare, run_search
@@ -56,8 +58,9 @@ from autocompress.tasks.loader import load_task
 from autocompress.tasks.task import Task, evaluation_data
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "searched.json"
-#: How many times as fast as the fastest peer's int8 network the searched one shall be.
-SPEEDUP = 1.5
+#: How many times as fast as the fastest peer's int8 network the searched one shall be: somewhat more than the 1.5 that are claimed,
+#: as two timings of one network differ by some per cent.
+SPEEDUP = 1.6
 #: Trials of a search, minutes of fine-tuning, and evaluation inputs whose answers are compared.
 TRIALS, MINUTES, COMPARED = 100, 5.0, 2000
 #: How many fewer answers than with our int8 network a peer may share with the fp32 network, as a share, and count as right.
@@ -66,7 +69,11 @@ STRAY = 0.02
 SEARCHED, ONE_SHOT, DENSE = "searched", "searched, one-shot", peers.OURS
 
 
-TASKS = ("fashion-mnist-resnet",)
+#: Name -> Task.
+TASKS: dict[str, Callable[[], Task]] = {
+    "fashion-mnist-resnet": lambda: load_task("fashion-mnist-resnet"),
+    "resnet18": resnet18,
+}
 
 
 def searched(
@@ -110,7 +117,7 @@ def with_fp32(ways: Mapping[str, Callable[[NDArray[np.float32]], Model]], prepar
 def row(name: str, seconds: float, folder: Path, console: Console) -> dict[str, Any]:
     """One network."""
     phases = Phases(Terminal(console))
-    task, target = load_task(name), load_target("host")
+    task, target = TASKS[name](), load_target("host")
     prepared = prepare(task, target, SearchSettings(results=folder), phases)
     with phases.phase("measure") as update:
         measure(target, target.core(), needed_rows(prepared.profile.latency), Settings(), update)
@@ -164,7 +171,7 @@ def fastest(times: Mapping[str, list[list[float]]]) -> dict[str, float]:
 
 
 def main() -> None:
-    arguments = peers.options(__doc__, RESULT, TASKS)
+    arguments = peers.options(__doc__, RESULT, tuple(TASKS))
     console = Console()
     with pinned():
         idle.begin(arguments.busy)

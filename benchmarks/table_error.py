@@ -75,14 +75,14 @@ PLANS, MOST_ROUNDS = 10, 10
 ROUND_MS, FEWEST = 200.0, 20
 
 
-def timm_model(name: str) -> torch.nn.Module:
-    """A timm network with random weights."""
+def timm_model(name: str, **settings: int) -> torch.nn.Module:
+    """A timm network with random weights; `settings` are timm's own."""
     # timm imports torchvision, whose PyPI wheel registers CUDA operators on import and fails beside a CPU-only torch.
     sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
     import timm
 
     torch.manual_seed(0)
-    model: torch.nn.Module = timm.create_model(name)
+    model: torch.nn.Module = timm.create_model(name, **settings)
     return model.eval()
 
 

@@ -2,27 +2,36 @@
 
 It solves the knapsack under coefficients on the rows of the error table (SPDY's idea: every point of that space is feasible), and
 improves the best Plans by swaps that keep the latency (EvoPress, ICML 2025), of which it takes the most promising. The
-coefficients are drawn from what the observed losses say of them (Thompson sampling; `beliefs.py`). A proposal depends on the
-seed and on the finished trials alone, so a study that was killed goes on exactly as it would have.
+coefficients are drawn from what the observed losses say of them (Thompson sampling; `beliefs.py`), or are those of the best
+solution but for a few: where losses are far from additive they say little, and what led to a good Plan leads to others.
+A proposal depends on the seed and on the finished trials alone, so a study that was killed goes on exactly as it would have.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
 import numpy as np
 
 from ..spaces.plan import Plan
+from .baselines import PLAIN_SOLVER
 from .beliefs import Comparisons, believe
 from .problem import Limits, Problem
 from .proposing import Finished, ProposingSampler
 from .settling import Settling
 
-#: Share of solutions that are sought from a dense Plan, as if nothing had been found; the others from the best Plan.
+#: Share of trials that keep to the coefficients of the best solution, but for this share of them at most.
+LOCAL, REDRAWN = 0.5, 0.1
+#: Range of a coefficient that is drawn in its place, as far as the paper of SPDY goes: from free to twice what the table says.
+RANGE = (0.0, 2.0)
+#: Digits after the point of coefficients that are noted.
+DIGITS = 4
+#: Share of the other solutions that are sought from a dense Plan, as if nothing had been found; the others from the best Plan.
 AFRESH = 0.5
 #: and of those the share from the base Plan; the others are from any of `Problem.starts`.
 BASE = 0.5
@@ -37,6 +46,14 @@ NEAR = 2
 ATTEMPTS, SOLVES = 8, 4
 #: and the number of these before a repeated one is accepted.
 STEPS = 200
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A solution and its coefficients, by Layer."""
+
+    plan: Plan
+    coefficients: Mapping[str, float]
 
 
 class PlanSampler(ProposingSampler):
@@ -57,31 +74,51 @@ class PlanSampler(ProposingSampler):
         self._settling = Settling(problem, problem.max_bytes is not None or "size" in problem.objectives)
 
     def next_plan(self, history: Sequence[Finished], rng: np.random.Generator) -> tuple[Plan, str | None]:
-        return self.propose([(one.plan, one.loss) for one in history], rng), None
-
-    def propose(self, history: Sequence[tuple[Plan, float]], rng: np.random.Generator) -> Plan:
-        """The next Plan to evaluate.
-
-        Args:
-            history: Plans and their losses, oldest first.
-        """
-        seen = {plan for plan, _ in history}
-        beliefs = believe(self._problem, history, self._comparisons)
+        losses = [(one.plan, one.loss) for one in history]
+        seen = {one.plan for one in history}
+        beliefs = believe(self._problem, losses, self._comparisons)
         budget = self._some_budget(rng)
+        origin = self._origin(history, budget) if rng.random() < LOCAL else None
         plan: Plan | None = None
         for attempt in range(ATTEMPTS):
+            coefficients: Mapping[str, float] | None = None
             # Later attempts reach further, so that something new is found.
-            coefficients = beliefs.draw(rng, 1.5**attempt)
-            if attempt < SOLVES:
-                plan = self._solved(history, coefficients, budget, rng) or plan
+            if attempt >= SOLVES:
+                found = self._swapped(losses, seen, beliefs.draw(rng, 1.5**attempt), budget, rng)
+            elif origin is not None:
+                coefficients = self._redrawn(origin.coefficients, attempt, rng)
+                found = self._nearby(origin.plan, coefficients, budget)
             else:
-                plan = self._swapped(history, seen, coefficients, budget, rng) or plan
-            if plan is not None and plan not in seen:
-                return plan
+                coefficients = beliefs.draw(rng, 1.5**attempt)
+                found = self._solved(losses, coefficients, budget, rng)
+            if found is not None and found not in seen:
+                return found, None if coefficients is None else _note(coefficients)
+            plan = found or plan
             if plan is None and math.isfinite(budget.ms):
                 # A latency and a size that were drawn may exclude each other.
                 budget = replace(budget, size=self._budget.size)
-        return self._unseen(plan or self._problem.refuge(self._budget.ms), seen, budget, rng)
+        return self._unseen(plan or self._problem.refuge(self._budget.ms), seen, budget, rng), None
+
+    def _origin(self, history: Sequence[Finished], budget: Limits) -> _Origin | None:
+        """The solution of least loss within a budget, and its coefficients."""
+        for one in sorted(history, key=lambda one: one.loss):
+            if (one.note is not None or one.baseline == PLAIN_SOLVER) and self._settling.fits(one.plan, budget):
+                names = [layer.name for layer in self._problem.space.layers]
+                values = [1.0] * len(names) if one.note is None else json.loads(one.note)
+                return _Origin(one.plan, dict(zip(names, values, strict=True)))
+        return None
+
+    def _redrawn(self, coefficients: Mapping[str, float], more: int, rng: np.random.Generator) -> dict[str, float]:
+        """Coefficients of which a few, and so many more, are drawn anew."""
+        names = list(coefficients)
+        count = min(len(names), more + int(rng.integers(1, 1 + max(1, round(REDRAWN * len(names))))))
+        chosen = rng.choice(len(names), size=count, replace=False).tolist()
+        return {**coefficients, **{names[number]: round(float(rng.uniform(*RANGE)), DIGITS) for number in chosen}}
+
+    def _nearby(self, plan: Plan, coefficients: Mapping[str, float], budget: Limits) -> Plan | None:
+        """The solution under these coefficients that is found from a Plan."""
+        found = self._problem.solve(budget.ms, coefficients, start=plan, max_bytes=budget.size)
+        return found.plan if found else None
 
     def _unseen(self, plan: Plan, seen: set[Plan], budget: Limits, rng: np.random.Generator) -> Plan:
         """A Plan within the budget that was not evaluated, few random changes away; `plan` itself where there is none."""
@@ -178,3 +215,7 @@ class PlanSampler(ProposingSampler):
             if best is None or promise < best[0]:
                 best = promise, settled
         return best[1] if best else None
+
+
+def _note(coefficients: Mapping[str, float]) -> str:
+    return json.dumps([round(value, DIGITS) for value in coefficients.values()], separators=(",", ":"))

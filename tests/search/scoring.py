@@ -1,10 +1,13 @@
-"""Scores of Plans whose loss is known at once."""
+"""Scores of Plans whose loss is known at once, and histories of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from autocompress.evaluators.score import Score
+from autocompress.search.proposing import Finished, ProposingSampler
 from autocompress.search.study import Scoring
 from autocompress.spaces.plan import Plan
 
@@ -17,3 +20,14 @@ def at_once(loss: Callable[[Plan], float]) -> Scoring:
         return Score(value, (value,), 1, 1)
 
     return score
+
+
+def grown(
+    sampler: ProposingSampler, history: Sequence[Finished], loss: Callable[[Plan], float], count: int, seed: int = 0
+) -> list[Finished]:
+    """`history` with so many proposals of the sampler's own."""
+    history = list(history)
+    for _ in range(count):
+        plan, note = sampler.next_plan(history, np.random.default_rng([seed, len(history)]))
+        history.append(Finished(len(history), plan, loss(plan), None, note))
+    return history

@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Callable
 
-import numpy as np
 import optuna
 import pytest
 from optuna.samplers import BaseSampler
@@ -17,14 +16,14 @@ from autocompress.search.baselines import PLAIN_SOLVER, baselines
 from autocompress.search.evopress import OFFSPRING, EvoPressSampler
 from autocompress.search.parameters import Parameters
 from autocompress.search.problem import Problem
-from autocompress.search.proposing import Finished, ProposingSampler
+from autocompress.search.proposing import Finished
 from autocompress.search.spdy import ATTEMPTS, PATIENCE, RANDOM_DRAWS, RESAMPLED, SpdySampler
 from autocompress.search.study import RIVALS, STATIC, check_sampler, enqueue_baselines, evaluated, run_trials
 from autocompress.spaces.groups import Group
 from autocompress.spaces.layers import Layer
 from autocompress.spaces.plan import Plan
 
-from .scoring import at_once
+from .scoring import at_once, grown
 
 NAMES = sorted(RIVALS)
 
@@ -45,17 +44,6 @@ def begun(problem: Problem, budget: float, loss: Callable[[Plan], float]) -> lis
     """The baselines within the budget."""
     plans = [(name, plan) for name, plan in baselines(problem, budget).items() if problem.latency.ms(plan) <= budget]
     return [Finished(number, plan, loss(plan), name, None) for number, (name, plan) in enumerate(plans)]
-
-
-def grown(
-    sampler: ProposingSampler, history: list[Finished], loss: Callable[[Plan], float], count: int, seed: int = 0
-) -> list[Finished]:
-    """`history` with so many proposals of the sampler's own."""
-    history = list(history)
-    for _ in range(count):
-        plan, note = sampler.next_plan(history, np.random.default_rng([seed, len(history)]))
-        history.append(Finished(len(history), plan, loss(plan), None, note))
-    return history
 
 
 @pytest.mark.parametrize("name", NAMES)

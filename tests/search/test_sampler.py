@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,13 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveS
 from autocompress.api import Prepared
 from autocompress.search.parameters import Parameters
 from autocompress.search.problem import Problem
-from autocompress.search.sampler import PlanSampler
+from autocompress.search.proposing import Finished
+from autocompress.search.sampler import REDRAWN, SOLVES, PlanSampler
 from autocompress.search.study import run_trials
 from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 
-from .scoring import at_once
+from .scoring import at_once, grown
 
 #: A short history, before solutions repeat.
 FIRST = 12
@@ -37,66 +39,69 @@ def loss(tiny_problem: Problem) -> Callable[[Plan], float]:
     return lambda plan: 1e-6 + tiny_problem.expected(plan, factors)
 
 
-def ask(problem: Problem, budget: float, seed: int, history: list[tuple[Plan, float]]) -> Plan:
-    return PlanSampler(problem, budget, seed).propose(history, np.random.default_rng([seed, len(history)]))
-
-
-def grown(problem: Problem, budget: float, loss: Callable[[Plan], float], count: int, seed: int = 0) -> list[tuple[Plan, float]]:
-    """A history of the sampler's own proposals."""
-    history: list[tuple[Plan, float]] = []
-    sampler = PlanSampler(problem, budget, seed)
-    while len(history) < count:
-        plan = sampler.propose(history, np.random.default_rng([seed, len(history)]))
-        history.append((plan, loss(plan)))
-    return history
+def ask(problem: Problem, budget: float, seed: int, history: list[Finished]) -> Plan:
+    return PlanSampler(problem, budget, seed).next_plan(history, np.random.default_rng([seed, len(history)]))[0]
 
 
 @pytest.fixture(scope="module")
-def history(tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]) -> list[tuple[Plan, float]]:
-    """So long that swaps are in it, which come where solutions repeat."""
-    return grown(tiny_problem, budget, loss, FIRST + 40)
+def history(tiny_problem: Problem, budget: float, loss: Callable[[Plan], float]) -> list[Finished]:
+    """Its own proposals, so many that swaps are among them, which come where solutions repeat."""
+    return grown(PlanSampler(tiny_problem, budget, 0), [], loss, FIRST + 40)
 
 
-def test_proposals_are_within_the_budget_and_consistent(
-    tiny_problem: Problem, budget: float, history: list[tuple[Plan, float]]
-) -> None:
-    for plan, _ in history:
-        assert tiny_problem.latency(plan).ms <= budget
-        assert tiny_problem.space.consistent(dict(plan)) == plan
+def test_proposals_are_within_the_budget_and_consistent(tiny_problem: Problem, budget: float, history: list[Finished]) -> None:
+    for one in history:
+        assert tiny_problem.latency(one.plan).ms <= budget
+        assert tiny_problem.space.consistent(dict(one.plan)) == one.plan
 
 
-def test_no_proposal_repeats(history: list[tuple[Plan, float]]) -> None:
-    assert len({plan for plan, _ in history}) == len(history)
+def test_no_proposal_repeats(history: list[Finished]) -> None:
+    assert len({one.plan for one in history}) == len(history)
 
 
 def test_a_repeat_is_proposed_only_where_nothing_else_fits(tiny_problem: Problem, loss: Callable[[Plan], float]) -> None:
     fastest = tiny_problem.fastest()
-    for plan, _ in grown(tiny_problem, fastest.ms, loss, 4):
-        assert tiny_problem.latency(plan).ms <= fastest.ms
+    for one in grown(PlanSampler(tiny_problem, fastest.ms, 0), [], loss, 4):
+        assert tiny_problem.latency(one.plan).ms <= fastest.ms
 
 
-def test_later_trials_improve_on_the_first(history: list[tuple[Plan, float]]) -> None:
-    first = min(loss for _, loss in history[:FIRST])
-    assert min(loss for _, loss in history) <= first
+def test_later_trials_improve_on_the_first(history: list[Finished]) -> None:
+    first = min(one.loss for one in history[:FIRST])
+    assert min(one.loss for one in history) <= first
 
 
-def test_the_same_history_and_seed_give_the_same_proposal(
-    tiny_problem: Problem, budget: float, history: list[tuple[Plan, float]]
+def test_about_half_of_the_solutions_keep_most_coefficients_of_the_best(
+    tiny_problem: Problem, budget: float, history: list[Finished]
 ) -> None:
+    names = [layer.name for layer in tiny_problem.space.layers]
+    near, solutions, equal = 0, 0, 0
+    for number, one in enumerate(history):
+        before = [other for other in history[:number] if other.note is not None]
+        if one.note is None or not before:
+            continue
+        best = min(before, key=lambda other: other.loss)
+        solutions += 1
+        own, others = (json.loads(note) for note in (one.note, best.note or ""))
+        if sum([a == b for a, b in zip(own, others, strict=True)]) >= len(names) - REDRAWN * len(names) - SOLVES:
+            near += 1
+            solved = tiny_problem.solve(budget, dict(zip(names, own, strict=True)), start=best.plan)
+            equal += solved is not None and solved.plan == one.plan
+    assert 0.2 * solutions < near < 0.8 * solutions
+    assert equal >= 0.8 * near, "the others are within a smaller budget"
+
+
+def test_the_same_history_and_seed_give_the_same_proposal(tiny_problem: Problem, budget: float, history: list[Finished]) -> None:
     for length in (0, 7, FIRST, FIRST + 20):
         part = history[:length]
         again = ask(tiny_problem, budget, 0, part)
         assert again == ask(tiny_problem, budget, 0, part)
-        assert again == history[length][0], "a sampler made anew goes on as the old one did"
+        assert again == history[length].plan, "a sampler made anew goes on as the old one did"
     proposals = {ask(tiny_problem, budget, seed, history[:7]) for seed in range(6)}
     assert len(proposals) > 1, "the seed changes nothing"
 
 
 def test_without_a_budget_latencies_spread(tiny_problem: Problem) -> None:
-    plans = []
-    for count in range(12):
-        history = [(plan, 0.1) for plan in plans]
-        plans.append(PlanSampler(tiny_problem, None, 0).propose(history, np.random.default_rng([0, count])))
+    plans = [one.plan for one in grown(PlanSampler(tiny_problem, None, 0), [], lambda plan: 0.1, 12)]
     times = [tiny_problem.latency(plan).ms for plan in plans]
     fastest, dense = tiny_problem.fastest().ms, tiny_problem.latency(tiny_problem.base).ms
     assert max(times) - min(times) > 0.4 * (dense - fastest)

@@ -50,7 +50,7 @@ from autocompress.spaces.option import Option
 from autocompress.spaces.plan import Plan
 from autocompress.spaces.space import Space, build_space, removable
 
-from .scoring import at_once
+from .scoring import at_once, grown
 
 
 @functools.cache
@@ -278,13 +278,9 @@ def test_proposals_use_both_budgets(tiny_problem: Problem, limits: tuple[float, 
     ms, most = limits
     problem = sized(tiny_problem, most)
     loss: Callable[[Plan], float] = lambda plan: 1e-6 + problem.expected(plan)  # noqa: E731
-    sampler = PlanSampler(problem, ms, 0)
-    history: list[tuple[Plan, float]] = []
-    while len(history) < 24:
-        plan = sampler.propose(history, np.random.default_rng([0, len(history)]))
-        history.append((plan, loss(plan)))
-    assert len({plan for plan, _ in history}) == len(history)
-    best = min(history, key=lambda one: one[1])[0]
+    history = grown(PlanSampler(problem, ms, 0), [], loss, 24)
+    assert len({one.plan for one in history}) == len(history)
+    best = min(history, key=lambda one: one.loss).plan
     plain = problem.solve(ms, start=problem.base)
     assert plain is not None and problem.expected(best) <= 1.05 * plain.expected
     assert problem.sizes.bytes(best) > 0.85 * most
@@ -295,13 +291,9 @@ def test_latencies_spread_where_all_within_the_size_are_slower_than_the_dense_pl
     within = [ms for _, ms, size in case.plans if size <= largest]
     problem = case.problem(largest)
     assert min(within) > problem.latency.ms(problem.base)
-    sampler = PlanSampler(problem, None, 0)
-    history: list[tuple[Plan, float]] = []
-    while len(history) < 12:
-        plan = sampler.propose(history, np.random.default_rng([0, len(history)]))
-        history.append((plan, 1e-6 + problem.expected(plan)))
-    assert all(problem.fits(plan, None) for plan, _ in history)
-    assert len({problem.latency.ms(plan) for plan, _ in history}) >= 4
+    history = grown(PlanSampler(problem, None, 0), [], lambda plan: 1e-6 + problem.expected(plan), 12)
+    assert all(problem.fits(one.plan, None) for one in history)
+    assert len({problem.latency.ms(one.plan) for one in history}) >= 4
 
 
 def test_a_study_of_another_size_or_objective_is_refused(tmp_path: Path) -> None:
