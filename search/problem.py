@@ -27,6 +27,7 @@ from ..spaces.option import ACTIVATIONS, Option
 from ..spaces.plan import Plan
 from ..spaces.space import Space, kept_channels
 from .chain import Chain, is_chain
+from .core import solve_core
 from .precisions import refinements
 from .relaxation import ERROR, SIZE, TIME, Flat, Layout, relaxed
 from .solver import Block, Branch, Floats, Front, Solution, least_error, solve_within
@@ -535,6 +536,8 @@ class _Exact:
         self._multiplier = 0.0
 
     def __call__(self, flat: Flat, time: float, size: float) -> Solution | None:
+        if math.isinf(size):
+            return solve_core(flat, time, self._steps)
         within = solve_within(flat.blocks(), time, size, self._steps, self._multiplier, ENOUGH)
         if within is None:
             return None

@@ -44,7 +44,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
     """The option that every member would choose in each branch, the branch that every Block chose, and what that costs in all."""
 
     options: _Integers
@@ -53,7 +53,7 @@ class _Point:
 
 
 #: The point of least weighted costs, if there is one.
-_Solve = Callable[[Floats], _Point | None]
+_Solve = Callable[[Floats], Point | None]
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,19 @@ class Flat:
             branches.append(Branch(tuple(times[members]), tuple(errors[members]), time, error, tuple(sizes[members]), size))
         return [Block(tuple(branches[first:end])) for first, end in pairwise(self.layout.blocks.tolist())]
 
-    def point(self, weights: Floats) -> _Point:
+    def point(self, weights: Floats) -> Point:
         """The choices of least weighted costs."""
         layout = self.layout
         options = _first_least(weights @ self.costs, layout.members, layout.member_of)
         of_branches = np.add.reduceat(self.costs[:, options], layout.branches[:-1], axis=1) + self.fixed
         branches = _first_least(weights @ of_branches, layout.blocks, layout.block_of)
-        return _Point(options, branches, of_branches[:, branches].sum(1))
+        return Point(options, branches, of_branches[:, branches].sum(1))
 
     def fastest(self) -> Solution:
         """The solution of least time."""
         return self.solution(self.point(_weights(TIME)))
 
-    def solution(self, point: _Point) -> Solution:
+    def solution(self, point: Point) -> Solution:
         """What a point stands for."""
         layout = self.layout
         options = (point.options - layout.members[:-1]).tolist()
@@ -123,23 +123,25 @@ def relaxed(flat: Flat, time: float, size: float = math.inf) -> Solution | None:
     Within one budget its error is no larger than that of any solution which some price makes better than all others.
     """
 
-    def timed(weights: Floats) -> _Point | None:
-        return flat.point(weights) if math.isinf(time) else _within(flat.point, weights, TIME, time)
+    def timed(weights: Floats) -> Point | None:
+        return flat.point(weights) if math.isinf(time) else within(flat.point, weights, TIME, time)[0]
 
     weights = np.eye(3)[ERROR]
-    point = timed(weights) if math.isinf(size) else _within(timed, weights, SIZE, size)
+    point = timed(weights) if math.isinf(size) else within(timed, weights, SIZE, size)[0]
     return None if point is None else flat.solution(point)
 
 
-def _within(solve: _Solve, weights: Floats, axis: int, limit: float) -> _Point | None:
-    """The point of small weighted costs whose cost along an axis is within a limit, by a price on that cost."""
+def within(solve: _Solve, weights: Floats, axis: int, limit: float) -> tuple[Point | None, Floats]:
+    """The point of small weighted costs whose cost along an axis is within a limit, by a price on that cost; and the weights with
+    that price.
+    """
     outside = solve(weights)
+    priced = weights.copy()
     if outside is None or outside.costs[axis] <= limit:
-        return outside
+        return outside, priced
     inside = solve(_weights(axis, weights))
     if inside is None or inside.costs[axis] > limit:
-        return None
-    priced = weights.copy()
+        return None, priced
     while (rise := float(weights @ (inside.costs - outside.costs))) > 0:
         priced[axis] = weights[axis] + rise / float(outside.costs[axis] - inside.costs[axis])
         found = solve(priced)
@@ -149,7 +151,7 @@ def _within(solve: _Solve, weights: Floats, axis: int, limit: float) -> _Point |
             inside = found
         else:
             outside = found
-    return inside
+    return inside, priced
 
 
 def _weights(axis: int, others: Floats | None = None) -> Floats:
