@@ -250,7 +250,7 @@ class Problem:
         max_bytes: float | None = None,
     ) -> Plan:
         """A Plan of little expected loss whose latency and size are near their limits, above or below: `solve` without its last
-        digits, in a tenth of the time; arguments as there.
+        digits, in a third of the time; arguments as there.
         """
         limits = Limits(budget_ms, self._limit(max_bytes))
         plan, asked = start, limits

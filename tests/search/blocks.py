@@ -53,3 +53,9 @@ def random_layers(seed: int, layers: int = 54, options: int = 60) -> list[Block]
         errors = generator.exponential(1, options) / times / sizes
         blocks.append(Block((Branch((times,), (errors,), sizes=(sizes,)),)))
     return blocks
+
+
+def budgets_of(blocks: list[Block], excess: float = 2000.0) -> list[float]:
+    """Budgets of time from the fastest solution's to so much more."""
+    fastest = sum(block.fastest for block in blocks)
+    return [float(budget) for budget in np.linspace(fastest, fastest + excess, 5)]
