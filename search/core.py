@@ -31,10 +31,7 @@ def solve_core(flat: Flat, time: float, steps: int) -> Solution | None:
         return known
     least, priced = float(weights @ flat.point(weights).costs), float(weights[TIME]) * time
     core = _Core.of(flat, weights, known.error - (least - priced) + 1e-9 * (abs(least) + abs(priced)))
-    blocks = core.flat.blocks()
-    if sum(block.fastest for block in blocks) > time:
-        return known  # the fastest there is, which this sum misses by its last digit
-    found = core.whole(Front(blocks, time, steps).solve(time))
+    found = core.whole(Front(core.flat.blocks(), time, steps).solve(time))
     assert found.time <= time + 1e-9 * max(1.0, abs(time)), (found, time)
     return min(found, known, key=lambda solution: solution.error)
 
